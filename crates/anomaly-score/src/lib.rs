@@ -1,0 +1,12 @@
+//! Anomaly Score of image-generative models and of single generated images.
+//!
+//! The modules are the pipeline: `image` → `backbone` → `measure` → `table` → `set_metric` → `report`.
+
+pub mod image;
+pub mod set_metric;
+pub mod stats;
+pub mod table;
+
+mod error;
+
+pub use error::{Error, ErrorKind, Result};
