@@ -4,6 +4,8 @@
 //! pixels and gives a feature vector and its derivatives.
 
 pub mod buffer;
+pub mod engine;
+pub mod graph;
 pub mod kernel;
 pub mod op;
 pub mod real;

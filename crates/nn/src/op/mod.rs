@@ -4,6 +4,7 @@ pub mod activation;
 pub mod add;
 pub mod affine;
 pub mod attention;
+
 pub mod conv;
 pub mod depthwise;
 pub mod gated;
