@@ -121,7 +121,7 @@ impl PooledSamples {
     /// Probability, under one common distribution, of a statistic this large, by the large-sample approximation
     /// Q(D·√Ne / (1 + r·(0.25 − 0.75/√Ne))) with Q the Kolmogorov tail, Ne = n₁n₂/(n₁ + n₂),
     /// r = √(1 − ½(r₁² + r₂²)) and rᵢ the Pearson correlation of the coordinates in sample i. At level .05
-    /// it rejects .05 to .1 of equal pairs, depending on n and correlation (docs/ks2d.md); prefer [`permutation_null`](Self::permutation_null).
+    /// it rejected .05 to .1 of pairs of one normal distribution with correlation 0 or .8 (docs/ks2d.md); prefer [`permutation_null`](Self::permutation_null).
     ///
     /// `None` where a sample has a constant coordinate, since its correlation is then undefined.
     ///
