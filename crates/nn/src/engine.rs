@@ -1,6 +1,6 @@
 //! Running a graph: forward, gradient towards the input, second-order jet.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use crate::graph::{Graph, NodeId, Op};
 use crate::kernel::isa::Isa;
@@ -271,8 +271,7 @@ fn make_rule<T: Real>(isa: Isa, op: &Op, input: Shape, activation: Activation, r
         Op::Conv { window, weight, bias, .. } => Box::new(ConvRule {
             window: *window,
             input,
-            weight: pack_weight(isa, weight, bias.len(), input.c, *window, false),
-            raw: Arc::clone(weight),
+            weight: pack_weight(isa, weight, bias.len(), input.c, *window),
             transposed: OnceLock::new(),
             bias: real(bias),
             activation,

@@ -1,8 +1,6 @@
 //! A network as a list of typed operators over named nodes. Shapes are known when a node
 //! is added, so a wrong network fails when it is built, not when it runs.
 
-use std::sync::Arc;
-
 use crate::op::activation::Activation;
 use crate::op::attention::AttentionRule;
 use crate::op::conv::Window;
@@ -31,7 +29,7 @@ pub enum Op {
         /// Output height and width, which fix the padding below and to the right.
         size: (usize, usize),
         /// out × in × kh × kw.
-        weight: Arc<Vec<f32>>,
+        weight: Vec<f32>,
         /// One an output channel.
         bias: Vec<f32>,
     },

@@ -92,6 +92,23 @@ impl<T: Real> Packed<T> {
         Packed { k, n, nr, data }
     }
 
+    /// The same matrix transposed, packed for the same instruction set.
+    pub(crate) fn transposed(&self, isa: Isa) -> Self {
+        let (k, n) = (self.n, self.k);
+        let mut rows = Buffer::zeroed(k * n);
+        let panels = self.n.div_ceil(self.nr);
+        for k0 in (0..self.k).step_by(KC) {
+            let depth = KC.min(self.k - k0);
+            for j in 0..self.n {
+                let panel = (k0 * panels + j / self.nr * depth) * self.nr + j % self.nr;
+                for p in 0..depth {
+                    rows[j * n + k0 + p] = self.data[panel + p * self.nr];
+                }
+            }
+        }
+        Packed::new(isa, k, n, &rows, n, 1)
+    }
+
     /// Gives the buffer back.
     pub(crate) fn into_buffer(self) -> Buffer<T> {
         self.data

@@ -2,6 +2,7 @@
 //! activation in its epilogue.
 
 use crate::kernel::gemm::{Epilogue, Left, Packed, gemm};
+use crate::kernel::isa::Isa;
 use crate::op::activation::{Activation, jet_in_place, pull_back};
 use crate::op::{Back, Rule, Saved};
 use crate::real::Real;
@@ -41,8 +42,7 @@ pub(crate) struct ConvRule<T: Real> {
     pub(crate) window: Window,
     pub(crate) input: Shape,
     pub(crate) weight: Packed<T>,
-    /// The weights as they came, for packing the transpose when the first vjp asks for it.
-    pub(crate) raw: std::sync::Arc<Vec<f32>>,
+    /// Packed when the first vjp asks for it.
     pub(crate) transposed: OnceLock<Packed<T>>,
     pub(crate) bias: Vec<T>,
     pub(crate) activation: Activation,
@@ -50,27 +50,19 @@ pub(crate) struct ConvRule<T: Real> {
     pub(crate) residual: bool,
 }
 
-/// Packs the upstream layout out×in×kh×kw as the matrix (kh·kw·in)×out, or its transpose.
-pub(crate) fn pack_weight<T: Real>(
-    ws_isa: crate::kernel::isa::Isa,
-    raw: &[f32],
-    out: usize,
-    input: usize,
-    window: Window,
-    transpose: bool,
-) -> Packed<T> {
+/// Packs the upstream layout out×in×kh×kw as the matrix (kh·kw·in)×out.
+pub(crate) fn pack_weight<T: Real>(isa: Isa, raw: &[f32], out: usize, input: usize, window: Window) -> Packed<T> {
     let taps = window.kh * window.kw;
     let k = taps * input;
-    let mut matrix = vec![T::ZERO; k * out];
+    let mut transpose = vec![T::ZERO; k * out];
     for o in 0..out {
         for i in 0..input {
             for tap in 0..taps {
-                matrix[o * k + tap * input + i] = T::of_f32(raw[(o * input + i) * taps + tap]);
+                transpose[o * k + tap * input + i] = T::of_f32(raw[(o * input + i) * taps + tap]);
             }
         }
     }
-    // `matrix` holds the transpose, out×k.
-    if transpose { Packed::new(ws_isa, out, k, &matrix, k, 1) } else { Packed::new(ws_isa, k, out, &matrix, 1, k) }
+    Packed::new(isa, k, out, &transpose, 1, k)
 }
 
 impl<T: Real> ConvRule<T> {
@@ -174,7 +166,7 @@ impl<T: Real> Rule<T> for ConvRule<T> {
         let isa = ws.isa;
         let transposed = self
             .transposed
-            .get_or_init(|| pack_weight(isa, &self.raw, shape.c, self.input.c, self.window, true));
+            .get_or_init(|| self.weight.transposed(isa));
         let (mut dx, fresh) = into.open(ws, back.nodes[0], self.input);
         if self.window.is_point() {
             let epilogue = Epilogue { accumulate: !fresh, ..Default::default() };
