@@ -263,7 +263,13 @@ impl<T: Real> Network<T> {
     }
 }
 
-fn make_rule<T: Real>(isa: Isa, op: &Op, input: Shape, activation: Activation, residual: bool) -> Box<dyn Rule<T>> {
+fn make_rule<T: Real>(
+    isa: Isa,
+    op: &Op,
+    input: Shape,
+    activation: Activation,
+    residual: bool,
+) -> Box<dyn Rule<T>> {
     let real = |x: &[f32]| x.iter().map(|&v| T::of_f32(v)).collect::<Vec<T>>();
     match op {
         Op::Input => unreachable!("the input is not a step"),

@@ -140,7 +140,8 @@ impl Graph {
 
 fn output_shape(name: &str, op: &Op, x: &[Shape]) -> Result<Shape> {
     let wrong = |expected: String, found: String| {
-        Err(Error::new(ErrorKind::ShapeMismatch, name, "the input does not fit the layer").expected(expected, found))
+        Err(Error::new(ErrorKind::ShapeMismatch, name, "the input does not fit the layer")
+            .expected(expected, found))
     };
     let first = x.first().copied().unwrap_or(Shape::new(0, 0, 0));
     Ok(match op {
@@ -167,7 +168,10 @@ fn output_shape(name: &str, op: &Op, x: &[Shape]) -> Result<Shape> {
         Op::Activation(_) => first,
         Op::LayerNorm { affine, .. } => {
             if affine.as_ref().is_some_and(|(a, b)| a.len() != first.c || b.len() != first.c) {
-                return wrong(format!("{} channels", affine.as_ref().map_or(0, |a| a.0.len())), first.to_string());
+                return wrong(
+                    format!("{} channels", affine.as_ref().map_or(0, |a| a.0.len())),
+                    first.to_string(),
+                );
             }
             first
         }

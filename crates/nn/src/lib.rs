@@ -7,6 +7,7 @@ pub mod buffer;
 pub mod engine;
 pub mod graph;
 pub mod kernel;
+pub mod network;
 pub mod op;
 pub mod real;
 pub mod tensor;

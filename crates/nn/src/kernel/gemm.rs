@@ -332,8 +332,7 @@ unsafe fn product<T: Real, const MR: usize, const NR: usize, const FMA: bool>(
             for i in 0..MR {
                 let x = *a.add(i * row);
                 for j in 0..NR {
-                    acc[i][j] =
-                        if FMA { x.mul_add(b_row[j], acc[i][j]) } else { x * b_row[j] + acc[i][j] };
+                    acc[i][j] = if FMA { x.mul_add(b_row[j], acc[i][j]) } else { x * b_row[j] + acc[i][j] };
                 }
             }
             a = a.add(column);
@@ -399,7 +398,8 @@ mod tests {
     #[test]
     fn agrees_with_the_definition() {
         for isa in Isa::available() {
-            for (m, k, n) in [(1, 1, 1), (5, 3, 17), (12, 400, 33), (19, 800, 31), (41, 27, 64), (7, 384, 16)] {
+            for (m, k, n) in [(1, 1, 1), (5, 3, 17), (12, 400, 33), (19, 800, 31), (41, 27, 64), (7, 384, 16)]
+            {
                 for (a_transposed, b_transposed) in [(false, false), (true, false), (false, true)] {
                     let (a, b) = (values(m * k, 1), values(k * n, 2));
                     let (bias, residual) = (values(n, 3), values(m * n, 4));

@@ -55,7 +55,11 @@ impl Config {
     }
 
     fn resize(self) -> PositionResize {
-        if self.registers > 0 { PositionResize::CubicAntialias } else { PositionResize::Cubic { offset: 0.1 } }
+        if self.registers > 0 {
+            PositionResize::CubicAntialias
+        } else {
+            PositionResize::Cubic { offset: 0.1 }
+        }
     }
 }
 
@@ -89,7 +93,10 @@ impl Linear {
     /// Output channels `from..to`.
     fn rows(&self, from: usize, to: usize) -> Linear {
         let inputs = self.weight.len() / self.bias.len();
-        Linear { weight: self.weight[from * inputs..to * inputs].to_vec(), bias: self.bias[from..to].to_vec() }
+        Linear {
+            weight: self.weight[from * inputs..to * inputs].to_vec(),
+            bias: self.bias[from..to].to_vec(),
+        }
     }
 }
 
@@ -149,10 +156,19 @@ impl Checkpoint<'_> {
 ///
 /// # Errors
 /// A missing tensor or one of the wrong shape; `px` not a multiple of 14.
-pub fn graph(config: Config, px: usize, normalisation: Normalisation, weights: &mut Weights) -> Result<Graph> {
+pub fn graph(
+    config: Config,
+    px: usize,
+    normalisation: Normalisation,
+    weights: &mut Weights,
+) -> Result<Graph> {
     if px % PATCH != 0 || px == 0 {
-        return Err(Error::new(ErrorKind::ShapeMismatch, "input", "DINOv2 cuts images into patches of 14 pixels")
-            .expected("a multiple of 14", px));
+        return Err(Error::new(
+            ErrorKind::ShapeMismatch,
+            "input",
+            "DINOv2 cuts images into patches of 14 pixels",
+        )
+        .expected("a multiple of 14", px));
     }
     let Config { dim, depth, heads, registers, .. } = config;
     let hidden = config.hidden();
@@ -167,8 +183,7 @@ pub fn graph(config: Config, px: usize, normalisation: Normalisation, weights: &
     let position_name = from.name("pos_embed", "embeddings.position_embeddings");
     let (prefix, position) = tokens(&mut from, &position_name, class, px / PATCH, registers)?;
 
-    let mut nothing = Weights::empty();
-    let (mut net, x) = Layers::new(px, normalisation, &mut nothing)?;
+    let (mut net, x) = Layers::new(px, normalisation)?;
     let side = px / PATCH;
     let window = Window { kh: PATCH, kw: PATCH, stride: PATCH, top: 0, left: 0 };
     let op = Op::Conv { window, size: (side, side), weight: patch_weight, bias: patch_bias };
@@ -194,7 +209,8 @@ pub fn graph(config: Config, px: usize, normalisation: Normalisation, weights: &
         if last {
             // Only the class token leaves the network: one query is enough.
             x = net.graph.add(format!("{attention_name} class token"), Op::FirstTokens(1), &[x])?;
-            let first = net.graph.add(format!("{attention_name} query token"), Op::FirstTokens(1), &[normal])?;
+            let first =
+                net.graph.add(format!("{attention_name} query token"), Op::FirstTokens(1), &[normal])?;
             let (q, kv) = (qkv.rows(0, dim), qkv.rows(dim, 3 * dim));
             let q = net.linear(&format!("{attention_name}.q"), first, q.weight, q.bias)?;
             let kv = net.linear(&format!("{attention_name}.kv"), normal, kv.weight, kv.bias)?;

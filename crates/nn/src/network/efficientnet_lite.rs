@@ -4,12 +4,12 @@
 //! Source: Tan & Le 2019, arXiv:1905.11946; the PyPI package `efficientnet-lite-pytorch`
 //! 0.1.0 (`model.py`, `utils.py`), whose state dict the weight names spell.
 
+use crate::Result;
 use crate::graph::{Graph, Op};
 use crate::network::{Layers, Normalisation, same_padding};
 use crate::op::activation::Activation;
 use crate::op::conv::Window;
 use crate::weights::Weights;
-use crate::Result;
 
 /// Which Lite network.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -55,11 +55,16 @@ fn round_channels(channels: usize, width: f64) -> usize {
 ///
 /// # Errors
 /// A missing tensor or one of the wrong shape.
-pub fn graph(config: Config, px: usize, normalisation: Normalisation, weights: &mut Weights) -> Result<Graph> {
-    let (mut net, x) = Layers::new(px, normalisation, weights)?;
+pub fn graph(
+    config: Config,
+    px: usize,
+    normalisation: Normalisation,
+    weights: &mut Weights,
+) -> Result<Graph> {
+    let (mut net, x) = Layers::new(px, normalisation)?;
     let (mut side, pad) = same_padding(px, 3, 2);
     let window = Window { kh: 3, kw: 3, stride: 2, top: pad, left: pad };
-    let x = net.conv_norm(("_conv_stem", "_bn0"), x, 32, window, (side, side), EPS, false)?;
+    let x = net.conv_norm(weights, ("_conv_stem", "_bn0"), x, 32, window, (side, side), EPS, false)?;
     let mut x = net.activation(x, Activation::Relu6)?;
     let mut index = 0;
     for (stage, &(repeats, kernel, first_stride, expansion, channels)) in STAGES.iter().enumerate() {
@@ -75,24 +80,42 @@ pub fn graph(config: Config, px: usize, normalisation: Normalisation, weights: &
             if expansion != 1 {
                 let names = (name("_expand_conv"), name("_bn0"));
                 let here = (side, side);
-                x = net.conv_norm((&names.0, &names.1), x, wide, Window::POINT, here, EPS, false)?;
+                x = net.conv_norm(weights, (&names.0, &names.1), x, wide, Window::POINT, here, EPS, false)?;
                 x = net.activation(x, Activation::Relu6)?;
             }
             let (out, pad) = same_padding(side, kernel, stride);
             side = out;
             let window = Window { kh: kernel, kw: kernel, stride, top: pad, left: pad };
             let names = (name("_depthwise_conv"), name("_bn1"));
-            x = net.conv_norm((&names.0, &names.1), x, wide, window, (side, side), EPS, true)?;
+            x = net.conv_norm(weights, (&names.0, &names.1), x, wide, window, (side, side), EPS, true)?;
             x = net.activation(x, Activation::Relu6)?;
             let names = (name("_project_conv"), name("_bn2"));
-            x = net.conv_norm((&names.0, &names.1), x, channels, Window::POINT, (side, side), EPS, false)?;
+            x = net.conv_norm(
+                weights,
+                (&names.0, &names.1),
+                x,
+                channels,
+                Window::POINT,
+                (side, side),
+                EPS,
+                false,
+            )?;
             if stride == 1 && input == channels {
                 x = net.add(shortcut, x)?;
             }
             index += 1;
         }
     }
-    let head = net.conv_norm(("_conv_head", "_bn1"), x, FEATURE_DIM, Window::POINT, (side, side), EPS, false)?;
+    let head = net.conv_norm(
+        weights,
+        ("_conv_head", "_bn1"),
+        x,
+        FEATURE_DIM,
+        Window::POINT,
+        (side, side),
+        EPS,
+        false,
+    )?;
     let head = net.activation(head, Activation::Relu6)?;
     net.graph.add("_avg_pooling", Op::GlobalAveragePool, &[head])?;
     Ok(net.graph)

@@ -7,11 +7,11 @@ pub mod resnet_cifar;
 
 mod position;
 
+use crate::Result;
 use crate::graph::{Graph, NodeId, Op};
 use crate::op::activation::Activation;
 use crate::op::conv::Window;
 use crate::weights::Weights;
-use crate::Result;
 
 pub use position::{PositionResize, resize_position};
 
@@ -30,10 +30,9 @@ impl Normalisation {
         Normalisation { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 }
 
-/// A graph under construction beside the checkpoint it takes its weights from.
-pub(crate) struct Layers<'w> {
+/// A graph under construction.
+pub(crate) struct Layers {
     pub(crate) graph: Graph,
-    pub(crate) weights: &'w mut Weights,
 }
 
 /// Output length and padding before the first pixel of TensorFlow's `SAME` convolution.
@@ -43,21 +42,23 @@ pub(crate) fn same_padding(length: usize, kernel: usize, stride: usize) -> (usiz
     (out, total / 2)
 }
 
-impl<'w> Layers<'w> {
+impl Layers {
     /// A graph whose first layer normalises `px` × `px` pixels.
-    pub(crate) fn new(px: usize, normalisation: Normalisation, weights: &'w mut Weights) -> Result<(Self, NodeId)> {
+    pub(crate) fn new(px: usize, normalisation: Normalisation) -> Result<(Self, NodeId)> {
         let mut graph = Graph::new(px);
         let scale: Vec<f32> = normalisation.std.iter().map(|s| (1.0 / *s as f64) as f32).collect();
-        let shift = normalisation.mean.iter().zip(normalisation.std).map(|(m, s)| (-*m as f64 / s as f64) as f32);
+        let shift =
+            normalisation.mean.iter().zip(normalisation.std).map(|(m, s)| (-*m as f64 / s as f64) as f32);
         let op = Op::Affine { scale, shift: shift.collect() };
         let x = graph.add("normalisation", op, &[0])?;
-        Ok((Layers { graph, weights }, x))
+        Ok((Layers { graph }, x))
     }
 
     /// Convolution without bias followed by BatchNorm, folded into one. `depthwise`: one
     /// kernel a channel. Weights: `{conv}.weight`, `{norm}.{weight,bias,running_mean,running_var}`.
     pub(crate) fn conv_norm(
         &mut self,
+        weights: &mut Weights,
         (conv, norm): (&str, &str),
         x: NodeId,
         channels: usize,
@@ -67,8 +68,8 @@ impl<'w> Layers<'w> {
         depthwise: bool,
     ) -> Result<NodeId> {
         let input = if depthwise { 1 } else { self.graph.shape(x).c };
-        let mut weight = self.weights.take(&format!("{conv}.weight"), &[channels, input, window.kh, window.kw])?;
-        let mut get = |part: &str| self.weights.take(&format!("{norm}.{part}"), &[channels]);
+        let mut weight = weights.take(&format!("{conv}.weight"), &[channels, input, window.kh, window.kw])?;
+        let mut get = |part: &str| weights.take(&format!("{norm}.{part}"), &[channels]);
         let (gamma, beta) = (get("weight")?, get("bias")?);
         let (mean, var) = (get("running_mean")?, get("running_var")?);
         let per_channel = weight.len() / channels;
@@ -89,7 +90,13 @@ impl<'w> Layers<'w> {
     }
 
     /// A linear layer from a weight out×in and its bias.
-    pub(crate) fn linear(&mut self, name: &str, x: NodeId, weight: Vec<f32>, bias: Vec<f32>) -> Result<NodeId> {
+    pub(crate) fn linear(
+        &mut self,
+        name: &str,
+        x: NodeId,
+        weight: Vec<f32>,
+        bias: Vec<f32>,
+    ) -> Result<NodeId> {
         let shape = self.graph.shape(x);
         self.graph.add(name, Op::Conv { window: Window::POINT, size: (shape.h, shape.w), weight, bias }, &[x])
     }

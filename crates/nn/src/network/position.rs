@@ -18,7 +18,13 @@ pub enum PositionResize {
 /// Resizes a `from`×`from` grid of `channels` values to `to`×`to`.
 ///
 /// `grid`: from·from·channels values, row-major, channels last. Sums in f64.
-pub fn resize_position(grid: &[f32], from: usize, to: usize, channels: usize, how: PositionResize) -> Vec<f32> {
+pub fn resize_position(
+    grid: &[f32],
+    from: usize,
+    to: usize,
+    channels: usize,
+    how: PositionResize,
+) -> Vec<f32> {
     assert_eq!(grid.len(), from * from * channels, "the grid has the length its shape says");
     if from == to {
         return grid.to_vec();
@@ -29,7 +35,8 @@ pub fn resize_position(grid: &[f32], from: usize, to: usize, channels: usize, ho
         for (x, taps) in taps.iter().enumerate() {
             for &(i, weight) in taps {
                 for c in 0..channels {
-                    across[(y * to + x) * channels + c] += weight * grid[(y * from + i) * channels + c] as f64;
+                    across[(y * to + x) * channels + c] +=
+                        weight * grid[(y * from + i) * channels + c] as f64;
                 }
             }
         }

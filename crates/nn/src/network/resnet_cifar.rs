@@ -4,12 +4,12 @@
 //! Source: He et al. 2015, arXiv:1512.03385 §4.2 (option A); state-dict names of
 //! akamaster/pytorch_resnet_cifar10 (`resnet.py`).
 
+use crate::Result;
 use crate::graph::{Graph, Op};
 use crate::network::{Layers, Normalisation};
 use crate::op::activation::Activation;
 use crate::op::conv::Window;
 use crate::weights::Weights;
-use crate::Result;
 
 /// BatchNorm's ε, PyTorch's default.
 const EPS: f64 = 1e-5;
@@ -22,10 +22,10 @@ pub const FEATURE_DIM: usize = 64;
 /// # Errors
 /// A missing tensor or one of the wrong shape.
 pub fn graph(depth: usize, px: usize, normalisation: Normalisation, weights: &mut Weights) -> Result<Graph> {
-    let (mut net, x) = Layers::new(px, normalisation, weights)?;
+    let (mut net, x) = Layers::new(px, normalisation)?;
     let mut side = px;
     let window = |stride| Window { kh: 3, kw: 3, stride, top: 1, left: 1 };
-    let x = net.conv_norm(("conv1", "bn1"), x, 16, window(1), (side, side), EPS, false)?;
+    let x = net.conv_norm(weights, ("conv1", "bn1"), x, 16, window(1), (side, side), EPS, false)?;
     let mut x = net.activation(x, Activation::Relu)?;
     for (stage, channels) in [(1, 16), (2, 32), (3, 64)] {
         for block in 0..(depth - 2) / 6 {
@@ -38,9 +38,27 @@ pub fn graph(depth: usize, px: usize, normalisation: Normalisation, weights: &mu
                 shortcut = net.graph.add(name("shortcut"), op, &[x])?;
             }
             let size = (side, side);
-            x = net.conv_norm((&name("conv1"), &name("bn1")), x, channels, window(stride), size, EPS, false)?;
+            x = net.conv_norm(
+                weights,
+                (&name("conv1"), &name("bn1")),
+                x,
+                channels,
+                window(stride),
+                size,
+                EPS,
+                false,
+            )?;
             x = net.activation(x, Activation::Relu)?;
-            x = net.conv_norm((&name("conv2"), &name("bn2")), x, channels, window(1), size, EPS, false)?;
+            x = net.conv_norm(
+                weights,
+                (&name("conv2"), &name("bn2")),
+                x,
+                channels,
+                window(1),
+                size,
+                EPS,
+                false,
+            )?;
             x = net.add(shortcut, x)?;
             x = net.activation(x, Activation::Relu)?;
         }

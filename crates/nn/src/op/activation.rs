@@ -122,15 +122,18 @@ pub(crate) fn jet_in_place<T: Real>(f: Activation, tensor: &mut Tensor<T>) {
 }
 
 /// grad ← grad·f′, the slope taken from what `forward` saved or from the output.
-pub(crate) fn pull_back<T: Real>(f: Activation, grad: &mut [T], saved: &Saved<T>, output: Option<&Tensor<T>>) {
+pub(crate) fn pull_back<T: Real>(
+    f: Activation,
+    grad: &mut [T],
+    saved: &Saved<T>,
+    output: Option<&Tensor<T>>,
+) {
     if f == Activation::Identity {
         return;
     }
     match (saved, output) {
         (Some(slope), _) => grad.iter_mut().zip(slope.iter()).for_each(|(g, s)| *g *= *s),
-        (None, Some(y)) => {
-            grad.iter_mut().zip(y.data.iter()).for_each(|(g, y)| *g *= f.slope_at_output(*y))
-        }
+        (None, Some(y)) => grad.iter_mut().zip(y.data.iter()).for_each(|(g, y)| *g *= f.slope_at_output(*y)),
         (None, None) => unreachable!("an activation keeps its slope or its output"),
     }
 }

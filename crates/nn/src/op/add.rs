@@ -7,7 +7,13 @@ use crate::tensor::{Gradients, Shape, Tensor, Workspace};
 pub(crate) struct Add;
 
 impl<T: Real> Rule<T> for Add {
-    fn forward(&self, ws: &mut Workspace<T>, x: &[&Tensor<T>], shape: Shape, _: bool) -> (Tensor<T>, Saved<T>) {
+    fn forward(
+        &self,
+        ws: &mut Workspace<T>,
+        x: &[&Tensor<T>],
+        shape: Shape,
+        _: bool,
+    ) -> (Tensor<T>, Saved<T>) {
         let mut y = ws.tensor(shape, x[0].planes());
         for ((y, a), b) in y.data.iter_mut().zip(x[0].data.iter()).zip(x[1].data.iter()) {
             *y = *a + *b;

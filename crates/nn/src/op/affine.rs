@@ -11,7 +11,13 @@ pub(crate) struct Affine<T> {
 }
 
 impl<T: Real> Rule<T> for Affine<T> {
-    fn forward(&self, ws: &mut Workspace<T>, x: &[&Tensor<T>], shape: Shape, _: bool) -> (Tensor<T>, Saved<T>) {
+    fn forward(
+        &self,
+        ws: &mut Workspace<T>,
+        x: &[&Tensor<T>],
+        shape: Shape,
+        _: bool,
+    ) -> (Tensor<T>, Saved<T>) {
         let mut y = ws.tensor(shape, x[0].planes());
         for p in 0..x[0].planes() {
             let rows = y.plane_mut(p).chunks_exact_mut(shape.c).zip(x[0].plane(p).chunks_exact(shape.c));

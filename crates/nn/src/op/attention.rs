@@ -103,7 +103,14 @@ fn softmax_jet<T: Real, const FMA: bool>(n: usize, p0: &[T], s1: &mut [T], s2: &
 }
 
 impl AttentionRule {
-    fn left<'a, T: Real>(&self, part: Part, x: &[&'a Tensor<T>], plane: usize, head: usize, row: usize) -> Left<'a, T> {
+    fn left<'a, T: Real>(
+        &self,
+        part: Part,
+        x: &[&'a Tensor<T>],
+        plane: usize,
+        head: usize,
+        row: usize,
+    ) -> Left<'a, T> {
         let t = x[part.input];
         let at = row * t.shape.c + part.column + head * self.dim;
         Left::rows(&t.plane(plane)[at..], t.shape.c)
@@ -140,7 +147,13 @@ impl AttentionRule {
 }
 
 impl<T: Real> Rule<T> for AttentionRule {
-    fn forward(&self, ws: &mut Workspace<T>, x: &[&Tensor<T>], shape: Shape, _: bool) -> (Tensor<T>, Saved<T>) {
+    fn forward(
+        &self,
+        ws: &mut Workspace<T>,
+        x: &[&Tensor<T>],
+        shape: Shape,
+        _: bool,
+    ) -> (Tensor<T>, Saved<T>) {
         let planes = x[0].planes();
         let (queries, keys) = (shape.rows(), x[self.key.input].shape.rows());
         let mut y = ws.tensor(shape, planes);
@@ -212,7 +225,15 @@ impl<T: Real> Rule<T> for AttentionRule {
                 let g_at = from * c + head * self.dim;
                 gemm(isa, rows, q, &k_t, &mut p[..n], keys, Epilogue::default());
                 on_isa!(isa, softmax::<T>(keys, &mut p[..n]));
-                gemm(isa, rows, Left::rows(&grad.data[g_at..], c), &v_t, &mut dp[..n], keys, Epilogue::default());
+                gemm(
+                    isa,
+                    rows,
+                    Left::rows(&grad.data[g_at..], c),
+                    &v_t,
+                    &mut dp[..n],
+                    keys,
+                    Epilogue::default(),
+                );
                 let g = self.pack(ws, &grad.data[g_at..], rows, c, false);
                 let (values, stride) = (&mut dx[self.value.input], back.shapes[self.value.input].c);
                 let p_t = Left { data: &p[..n], row: 1, column: keys };

@@ -51,7 +51,13 @@ pub(crate) struct ConvRule<T: Real> {
 }
 
 /// Packs the upstream layout out×in×kh×kw as the matrix (kh·kw·in)×out.
-pub(crate) fn pack_weight<T: Real>(isa: Isa, raw: &[f32], out: usize, input: usize, window: Window) -> Packed<T> {
+pub(crate) fn pack_weight<T: Real>(
+    isa: Isa,
+    raw: &[f32],
+    out: usize,
+    input: usize,
+    window: Window,
+) -> Packed<T> {
     let taps = window.kh * window.kw;
     let k = taps * input;
     let mut transpose = vec![T::ZERO; k * out];
@@ -128,8 +134,13 @@ impl<T: Real> Rule<T> for ConvRule<T> {
             let bias = (p == 0).then_some(&self.bias[..]);
             let residual = self.residual.then(|| x[1].plane(p));
             if self.window.is_point() {
-                let epilogue =
-                    Epilogue { bias, residual, accumulate: false, activation, derivative: slope.as_deref_mut() };
+                let epilogue = Epilogue {
+                    bias,
+                    residual,
+                    accumulate: false,
+                    activation,
+                    derivative: slope.as_deref_mut(),
+                };
                 let left = Left::rows(x[0].plane(p), k);
                 gemm(ws.isa, shape.rows(), left, &self.weight, y.plane_mut(p), shape.c, epilogue);
                 continue;
@@ -164,13 +175,19 @@ impl<T: Real> Rule<T> for ConvRule<T> {
         }
         let shape = grad.shape;
         let isa = ws.isa;
-        let transposed = self
-            .transposed
-            .get_or_init(|| self.weight.transposed(isa));
+        let transposed = self.transposed.get_or_init(|| self.weight.transposed(isa));
         let (mut dx, fresh) = into.open(ws, back.nodes[0], self.input);
         if self.window.is_point() {
             let epilogue = Epilogue { accumulate: !fresh, ..Default::default() };
-            gemm(isa, shape.rows(), Left::rows(&grad.data, shape.c), transposed, &mut dx.data, self.input.c, epilogue);
+            gemm(
+                isa,
+                shape.rows(),
+                Left::rows(&grad.data, shape.c),
+                transposed,
+                &mut dx.data,
+                self.input.c,
+                epilogue,
+            );
         } else {
             if fresh {
                 dx.data.fill(T::ZERO);

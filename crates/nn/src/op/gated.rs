@@ -8,7 +8,13 @@ use crate::tensor::{Gradients, Shape, Tensor, Workspace};
 pub(crate) struct GatedSilu;
 
 impl<T: Real> Rule<T> for GatedSilu {
-    fn forward(&self, ws: &mut Workspace<T>, x: &[&Tensor<T>], shape: Shape, _: bool) -> (Tensor<T>, Saved<T>) {
+    fn forward(
+        &self,
+        ws: &mut Workspace<T>,
+        x: &[&Tensor<T>],
+        shape: Shape,
+        _: bool,
+    ) -> (Tensor<T>, Saved<T>) {
         let (planes, half, len) = (x[0].planes(), shape.c, x[0].shape.len());
         let mut y = ws.tensor(shape, planes);
         for row in 0..shape.rows() {

@@ -7,7 +7,13 @@ use crate::tensor::{Gradients, Shape, Tensor, Workspace};
 pub(crate) struct GlobalAveragePool;
 
 impl<T: Real> Rule<T> for GlobalAveragePool {
-    fn forward(&self, ws: &mut Workspace<T>, x: &[&Tensor<T>], shape: Shape, _: bool) -> (Tensor<T>, Saved<T>) {
+    fn forward(
+        &self,
+        ws: &mut Workspace<T>,
+        x: &[&Tensor<T>],
+        shape: Shape,
+        _: bool,
+    ) -> (Tensor<T>, Saved<T>) {
         let planes = x[0].planes();
         let mut y = ws.tensor(shape, planes);
         let scale = T::ONE / T::of(x[0].shape.rows() as f64);

@@ -23,7 +23,13 @@ impl Shortcut {
 }
 
 impl<T: Real> Rule<T> for Shortcut {
-    fn forward(&self, ws: &mut Workspace<T>, x: &[&Tensor<T>], shape: Shape, _: bool) -> (Tensor<T>, Saved<T>) {
+    fn forward(
+        &self,
+        ws: &mut Workspace<T>,
+        x: &[&Tensor<T>],
+        shape: Shape,
+        _: bool,
+    ) -> (Tensor<T>, Saved<T>) {
         let (input, planes) = (x[0].shape, x[0].planes());
         let mut y = ws.tensor(shape, planes);
         y.data.fill(T::ZERO);
@@ -39,9 +45,7 @@ impl<T: Real> Rule<T> for Shortcut {
         let input = back.shapes[0];
         let mut dx = ws.zeroed(input);
         let to = &mut dx.data;
-        self.rows(input, grad.shape, |i, o| {
-            to[i..i + input.c].copy_from_slice(&grad.data[o..o + input.c])
-        });
+        self.rows(input, grad.shape, |i, o| to[i..i + input.c].copy_from_slice(&grad.data[o..o + input.c]));
         ws.pool.give(grad.data);
         into.add(ws, back.nodes[0], dx);
     }

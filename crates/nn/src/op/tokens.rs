@@ -12,7 +12,13 @@ pub(crate) struct Tokens<T> {
 }
 
 impl<T: Real> Rule<T> for Tokens<T> {
-    fn forward(&self, ws: &mut Workspace<T>, x: &[&Tensor<T>], shape: Shape, _: bool) -> (Tensor<T>, Saved<T>) {
+    fn forward(
+        &self,
+        ws: &mut Workspace<T>,
+        x: &[&Tensor<T>],
+        shape: Shape,
+        _: bool,
+    ) -> (Tensor<T>, Saved<T>) {
         let planes = x[0].planes();
         let mut y = ws.tensor(shape, planes);
         for p in 0..planes {
@@ -40,7 +46,13 @@ impl<T: Real> Rule<T> for Tokens<T> {
 pub(crate) struct FirstTokens;
 
 impl<T: Real> Rule<T> for FirstTokens {
-    fn forward(&self, ws: &mut Workspace<T>, x: &[&Tensor<T>], shape: Shape, _: bool) -> (Tensor<T>, Saved<T>) {
+    fn forward(
+        &self,
+        ws: &mut Workspace<T>,
+        x: &[&Tensor<T>],
+        shape: Shape,
+        _: bool,
+    ) -> (Tensor<T>, Saved<T>) {
         let planes = x[0].planes();
         let mut y = ws.tensor(shape, planes);
         for p in 0..planes {
