@@ -86,6 +86,17 @@ fn several_row_groups_read_by_several_readers_at_once() {
 }
 
 #[test]
+fn all_can_move_to_another_thread() {
+    fn moves<T: Send>(_: Option<&T>) {}
+    moves::<Writer>(None);
+    moves::<Cache>(None);
+    let table = Writer::create(None, settings(), None).unwrap().finish().unwrap();
+    std::thread::scope(|scope| scope.spawn(|| assert_eq!(table.rows().unwrap().count(), 0)).join().unwrap());
+    moves(Some(&table.rows().unwrap()));
+    moves(Some(&table.scores().unwrap()));
+}
+
+#[test]
 fn settings_and_skipped_images_come_back() {
     let mut writer = Writer::create(None, settings(), None).unwrap();
     let skipped = |path: &str| Skipped { path: path.into(), reason: "cut off after 3 bytes".into() };
