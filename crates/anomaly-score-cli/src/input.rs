@@ -7,7 +7,7 @@ use std::path::Path;
 use anomaly_score::backbone::Backbone;
 use anomaly_score::image::Source;
 use anomaly_score::measure::{Options, measure};
-use anomaly_score::table::{Cache, Table};
+use anomaly_score::table::{Cache, Settings, Table};
 use anyhow::Result;
 
 use crate::Skips;
@@ -23,7 +23,8 @@ pub(crate) enum Input {
 impl Input {
     pub(crate) fn open(path: &Path) -> Result<Input> {
         let mut magic = [0; 4];
-        let is_table = File::open(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok() && magic == *b"PAR1";
+        let is_table =
+            File::open(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok() && magic == *b"PAR1";
         let named_table = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet"));
         if is_table || named_table {
             return Ok(Input::Table(Table::open(path)?));
@@ -56,6 +57,26 @@ impl<'a> Loader<'a> {
     pub(crate) fn for_images(measuring: &'a Measuring) -> Result<Self> {
         let backbone = Backbone::load(&measuring.backbone, measuring.weights.as_deref())?;
         Ok(Loader { measuring, backbone: Some(backbone) })
+    }
+
+    /// Refuses two inputs that will not be comparable before hours go into measuring one of them.
+    pub(crate) fn require_same_settings(&self, a: &Input, b: &Input) -> Result<()> {
+        let settings = |input: &Input| match (input, &self.backbone) {
+            (Input::Table(table), _) => Some(table.settings().clone()),
+            (Input::Images(source), Some(backbone)) => Some(Settings::new(
+                self.measuring.constants(),
+                backbone.settings(),
+                self.measuring.fit().resampler(),
+                self.measuring.seed,
+                source.path().display().to_string(),
+                None,
+            )),
+            (Input::Images(_), None) => None,
+        };
+        if let (Some(a), Some(b)) = (settings(a), settings(b)) {
+            a.require_same(&a.source, &b, &b.source)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn measure(&self, source: &Source, output: Option<&Path>) -> Result<Table> {

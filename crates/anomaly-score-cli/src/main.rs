@@ -43,9 +43,8 @@ fn main() -> ExitCode {
         Ok(Skips::Some) => ExitCode::from(SKIPPED),
         Err(e) => {
             eprintln!("error: {e:#}");
-            let interrupted = e
-                .downcast_ref::<anomaly_score::Error>()
-                .is_some_and(|e| e.kind() == ErrorKind::Interrupted);
+            let interrupted =
+                e.downcast_ref::<anomaly_score::Error>().is_some_and(|e| e.kind() == ErrorKind::Interrupted);
             ExitCode::from(if interrupted { INTERRUPTED } else { FAILED })
         }
     }

@@ -41,7 +41,8 @@ impl Bar {
                 let style = "{msg:20!} {bar:30} {pos}/{len}  {per_sec}  {eta} left";
                 let bar = ProgressBar::new(n as u64).with_message(self.label.clone());
                 // The template is a constant of this file; should it not parse, the default bar does.
-                let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+                let style =
+                    ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
                 bar.set_style(style);
                 bar.tick();
                 let _ = self.bar.set(bar);
