@@ -14,11 +14,12 @@ const WRAPPERS: [&str; 4] = ["state_dict", "model", "model_state_dict", "net"];
 /// How many dicts are opened before the state dict must have been met.
 const MAX_WRAPPERS: usize = 4;
 
-/// The longest tensor name. Names may share their bytes in a pickle, so their total is not bounded by the file.
+/// The longest tensor name. Names may share their bytes in a pickle, so their total is not bounded by
+/// the file.
 const MAX_NAME_BYTES: usize = 1024;
 
-/// The state dict of a checkpoint. `place` says where in the file a whole storage lies, having checked that the
-/// bytes are there.
+/// The state dict of a checkpoint. `place` says where in the file a whole storage lies, having checked
+/// that the bytes are there.
 ///
 /// The state dict is, at each level: the dict of tensors under one of `WRAPPERS`; else this dict, if it holds
 /// tensors itself; else the only dict of tensors in it; else whatever dict one of `WRAPPERS` names is opened.

@@ -32,7 +32,8 @@ fn text(text: &str) -> Vec<u8> {
     code
 }
 
-/// Code that leaves `{name: tensor}` for a tensor of the storage `key` with these bytes as offset, shape, strides.
+/// Code that leaves `{name: tensor}` for a tensor of the storage `key` with these bytes as offset, shape,
+/// strides.
 fn state(name: &str, key: &str, stored: u8, view: &[u8]) -> Vec<u8> {
     let storage = [b"(".as_slice(), &text("storage"), b"ctorch\nFloatStorage\n", &text(key), &text("cpu")];
     [
@@ -286,8 +287,8 @@ fn a_checkpoint_of_two_networks_is_not_guessed_at() {
     };
     assert_eq!(
         message(of(["teacher", "student"]), ErrorKind::Unsupported),
-        "w.pth: holds 2 dicts of tensors; expected one, or one named state_dict, model, model_state_dict, net, \
-         found student, teacher. Save the one state dict that is meant into a file of its own"
+        "w.pth: holds 2 dicts of tensors; expected one, or one named state_dict, model, \
+         model_state_dict, net, found student, teacher. Save the one state dict that is meant into a file of its own"
     );
     assert_eq!(of(["model_ema", "model"]).unwrap().names().collect::<Vec<_>>(), ["w"]);
 
