@@ -1,6 +1,6 @@
 //! From a pickle's values to named tensors: finding the state dict, and placing its tensors in the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use super::pickle::{Node, Pickle, Storage, Value};
@@ -30,9 +30,14 @@ pub(super) fn tensors<'a>(
     mut place: impl FnMut(&Storage<'a>) -> Result<Range<usize>>,
 ) -> Result<BTreeMap<String, Tensor>> {
     let mut tensors = BTreeMap::new();
+    let mut seen = HashSet::new();
     for &(key, value) in find(pickle, origin)? {
         let Some(Node::Tensor(view)) = pickle.node(value) else {
-            if let (Value::Str(key), true) = (key, holds_tensors(pickle, value)) {
+            // A dict that many entries share is looked into once, or a small file could ask for much work.
+            if let (Value::Str(key), Value::Node(id)) = (key, value)
+                && seen.insert(id)
+                && holds_tensors(pickle, value)
+            {
                 return Err(Error::new(
                     ErrorKind::Unsupported,
                     origin,
@@ -90,7 +95,7 @@ fn find<'p, 'a>(pickle: &'p Pickle<'a>, origin: &str) -> Result<Entries<'p, 'a>>
         if holds_tensors(pickle, value) {
             return Ok(entries);
         }
-        // A dict that many entries share is looked into once, or a small file could ask for much work.
+        // Each dict once, here too.
         let mut dicts = BTreeMap::new();
         for &(key, value) in entries {
             if let (Value::Str(key), Value::Node(id)) = (key, value) {

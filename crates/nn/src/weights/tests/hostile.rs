@@ -231,6 +231,22 @@ fn work_is_bounded() {
 }
 
 #[test]
+fn a_shared_dict_is_looked_into_once() {
+    // 100,000 names for one dict of 100,000 entries, beside a tensor: 10^10 looks if each were followed.
+    let state = state("w", "k", 1, b"K\x00K\x01\x85K\x01\x85");
+    let shared = [b"}q\x00(".as_slice(), &b"NN".repeat(100_000), b"u"].concat();
+    let mut code = [&state[..1], &text("shared"), &shared, b"s("].concat();
+    for i in 0..100_000 {
+        code.extend([b"\x8c\x05", format!("{i:05}").as_bytes(), b"h\x00"].concat());
+    }
+    code.push(b'u');
+    code.extend(&state[1..]);
+    let start = std::time::Instant::now();
+    assert_eq!(open(legacy(&code, &[("k", &[1.])])).unwrap().names().collect::<Vec<_>>(), ["w"]);
+    assert!(start.elapsed().as_secs() < 5);
+}
+
+#[test]
 fn sizes_in_a_file_are_not_believed() {
     let wrong = |code: &[u8]| message(object(code), ErrorKind::Format);
     // Text of 2^64 - 1 bytes, bytes of 4 GB, an integer of 2 GB.
