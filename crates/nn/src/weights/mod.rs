@@ -4,8 +4,8 @@
 //! decides how it is read, never its name.
 //!
 //! A checkpoint that wraps its state dict is opened: the dict of tensors under `state_dict`, `model`,
-//! `model_state_dict` or `net` (in this order), or else the only dict of tensors in it, is what counts; what lies
-//! beside it (`epoch`, `best_prec1`, an optimizer) is dropped. Where every name begins with `module.`, as
+//! `model_state_dict` or `net` (in this order), or else the only dict of tensors in it, is what counts;
+//! what lies beside it (`epoch`, `best_prec1`, an optimizer) is dropped. Where every name begins with `module.`, as
 //! `torch.nn.DataParallel` leaves it, that prefix is removed.
 
 use std::borrow::Cow;

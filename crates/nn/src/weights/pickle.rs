@@ -51,7 +51,8 @@ pub(super) enum Node<'a> {
     Tensor(View),
 }
 
-/// A storage as named by a persistent id: `elements` of `dtype`, from element `start` of what is stored under `key`.
+/// A storage as named by a persistent id: `elements` of `dtype`, from element `start` of what is stored
+/// under `key`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Storage<'a> {
     pub(super) key: &'a str,

@@ -1,6 +1,6 @@
 //! From a pickle's values to named tensors: finding the state dict, and placing its tensors in the file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use super::pickle::{Node, Pickle, Storage, Value};
@@ -14,11 +14,12 @@ const WRAPPERS: [&str; 4] = ["state_dict", "model", "model_state_dict", "net"];
 /// How many dicts are opened before the state dict must have been met.
 const MAX_WRAPPERS: usize = 4;
 
-/// The longest tensor name. Names may share their bytes in a pickle, so their total is not bounded by the file.
+/// The longest tensor name. Names may share their bytes in a pickle, so their total is not bounded by
+/// the file.
 const MAX_NAME_BYTES: usize = 1024;
 
-/// The state dict of a checkpoint. `place` says where in the file a whole storage lies, having checked that the
-/// bytes are there.
+/// The state dict of a checkpoint. `place` says where in the file a whole storage lies, having checked
+/// that the bytes are there.
 ///
 /// The state dict is, at each level: the dict of tensors under one of `WRAPPERS`; else this dict, if it holds
 /// tensors itself; else the only dict of tensors in it; else whatever dict one of `WRAPPERS` names is opened.
@@ -29,9 +30,14 @@ pub(super) fn tensors<'a>(
     mut place: impl FnMut(&Storage<'a>) -> Result<Range<usize>>,
 ) -> Result<BTreeMap<String, Tensor>> {
     let mut tensors = BTreeMap::new();
+    let mut seen = HashSet::new();
     for &(key, value) in find(pickle, origin)? {
         let Some(Node::Tensor(view)) = pickle.node(value) else {
-            if let (Value::Str(key), true) = (key, holds_tensors(pickle, value)) {
+            // A dict that many entries share is looked into once, or a small file could ask for much work.
+            if let (Value::Str(key), Value::Node(id)) = (key, value)
+                && seen.insert(id)
+                && holds_tensors(pickle, value)
+            {
                 return Err(Error::new(
                     ErrorKind::Unsupported,
                     origin,
@@ -89,7 +95,7 @@ fn find<'p, 'a>(pickle: &'p Pickle<'a>, origin: &str) -> Result<Entries<'p, 'a>>
         if holds_tensors(pickle, value) {
             return Ok(entries);
         }
-        // A dict that many entries share is looked into once, or a small file could ask for much work.
+        // Each dict once, here too.
         let mut dicts = BTreeMap::new();
         for &(key, value) in entries {
             if let (Value::Str(key), Value::Node(id)) = (key, value) {

@@ -27,7 +27,13 @@ pub(super) fn read(bytes: &[u8], origin: &str) -> Result<BTreeMap<String, Tensor
     let protocol = pickle(magic.end)?;
     if protocol.root != Value::Int(PROTOCOL) {
         return Err(Error::new(ErrorKind::Unsupported, origin, "is of another version of torch's format")
-            .expected(format!("version {PROTOCOL}"), format!("{:?}", protocol.root)));
+            .expected(
+                format!("version {PROTOCOL}"),
+                match protocol.root {
+                    Value::Int(version) => version.to_string(),
+                    _ => "no number".into(),
+                },
+            ));
     }
     let machine = pickle(protocol.end)?;
     let big_endian = machine

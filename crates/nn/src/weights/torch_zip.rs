@@ -29,6 +29,7 @@ pub(super) fn read(bytes: &[u8], origin: &str) -> Result<BTreeMap<String, Tensor
     if let Some(order) = archive.entry("byteorder")? {
         let order = &bytes[order];
         if order != b"little" {
+            let order = &order[..order.len().min(16)];
             return Err(Error::new(ErrorKind::Unsupported, origin, "was not written in little-endian order")
                 .expected("byte order `little`", format!("`{}`", order.escape_ascii())));
         }
@@ -55,7 +56,7 @@ pub(super) fn read(bytes: &[u8], origin: &str) -> Result<BTreeMap<String, Tensor
             return Err(Error::new(
                 ErrorKind::Format,
                 origin,
-                format!("storage `{}` has another length than its tensors say", storage.key),
+                format!("storage `{}` has another length than its tensors say", shown(storage.key)),
             )
             .expected(
                 format!("{} elements of {} bytes", storage.stored, storage.dtype.size()),

@@ -32,7 +32,8 @@ fn text(text: &str) -> Vec<u8> {
     code
 }
 
-/// Code that leaves `{name: tensor}` for a tensor of the storage `key` with these bytes as offset, shape, strides.
+/// Code that leaves `{name: tensor}` for a tensor of the storage `key` with these bytes as offset, shape,
+/// strides.
 fn state(name: &str, key: &str, stored: u8, view: &[u8]) -> Vec<u8> {
     let storage = [b"(".as_slice(), &text("storage"), b"ctorch\nFloatStorage\n", &text(key), &text("cpu")];
     [
@@ -230,6 +231,22 @@ fn work_is_bounded() {
 }
 
 #[test]
+fn a_shared_dict_is_looked_into_once() {
+    // 100,000 names for one dict of 100,000 entries, beside a tensor: 10^10 looks if each were followed.
+    let state = state("w", "k", 1, b"K\x00K\x01\x85K\x01\x85");
+    let shared = [b"}q\x00(".as_slice(), &b"NN".repeat(100_000), b"u"].concat();
+    let mut code = [&state[..1], &text("shared"), &shared, b"s("].concat();
+    for i in 0..100_000 {
+        code.extend([b"\x8c\x05", format!("{i:05}").as_bytes(), b"h\x00"].concat());
+    }
+    code.push(b'u');
+    code.extend(&state[1..]);
+    let start = std::time::Instant::now();
+    assert_eq!(open(legacy(&code, &[("k", &[1.])])).unwrap().names().collect::<Vec<_>>(), ["w"]);
+    assert!(start.elapsed().as_secs() < 5);
+}
+
+#[test]
 fn sizes_in_a_file_are_not_believed() {
     let wrong = |code: &[u8]| message(object(code), ErrorKind::Format);
     // Text of 2^64 - 1 bytes, bytes of 4 GB, an integer of 2 GB.
@@ -286,8 +303,8 @@ fn a_checkpoint_of_two_networks_is_not_guessed_at() {
     };
     assert_eq!(
         message(of(["teacher", "student"]), ErrorKind::Unsupported),
-        "w.pth: holds 2 dicts of tensors; expected one, or one named state_dict, model, model_state_dict, net, \
-         found student, teacher. Save the one state dict that is meant into a file of its own"
+        "w.pth: holds 2 dicts of tensors; expected one, or one named state_dict, model, \
+         model_state_dict, net, found student, teacher. Save the one state dict that is meant into a file of its own"
     );
     assert_eq!(of(["model_ema", "model"]).unwrap().names().collect::<Vec<_>>(), ["w"]);
 
