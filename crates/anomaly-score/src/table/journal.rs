@@ -88,9 +88,9 @@ impl Journal {
         self.recovered
     }
 
-    /// Whether there is no row, of this run or an earlier one.
-    pub(super) fn is_empty(&self) -> bool {
-        self.log.is_empty()
+    /// Number of rows, of this run or an earlier one.
+    pub(super) fn len(&self) -> usize {
+        self.rows.0.len()
     }
 
     /// Takes the row of `path` into the table if there is one and it was measured on this content.

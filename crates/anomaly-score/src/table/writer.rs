@@ -98,7 +98,7 @@ impl Writer {
             Ok(Some(measurement)) => {
                 let row = Row { path: path.to_owned(), measurement };
                 row.check(self.settings.backbone.feature_dim)?;
-                self.journal.append(&row.path, &row.measurement)?;
+                self.record(&row)?;
                 Ok(Known::Cache)
             }
             Ok(None) => Ok(Known::No),
@@ -118,7 +118,7 @@ impl Writer {
     /// repeated.
     pub fn append(&mut self, row: &Row) -> Result<()> {
         row.check(self.settings.backbone.feature_dim)?;
-        self.journal.append(&row.path, &row.measurement)?;
+        self.record(row)?;
         if let Some(cache) = &mut self.cache
             && let Err(e) = cache.insert(&row.measurement)
         {
@@ -150,13 +150,15 @@ impl Writer {
             let name = folder.join("(temporary table)");
             let file =
                 tempfile::tempfile().map_err(|e| io_error(&folder, "no temporary file can be made", e))?;
-            let file = parquet::write(file, &name, &self.settings, &self.skipped, self.journal.rows())?;
+            let file = parquet::write(file, &name, &self.settings, &self.skipped, self.journal.rows())
+                .map_err(|e| self.say_what_is_kept(e))?;
             return Table::from_file(file, &name);
         };
         let unfinished = beside(output, ".writing");
-        let table = self.write_to(&unfinished, output).inspect_err(|_| {
+        let table = self.write_to(&unfinished, output).map_err(|e| {
             // The error to report is the one that came first.
             let _ = fs::remove_file(&unfinished);
+            self.say_what_is_kept(e)
         })?;
         self.journal.remove();
         Ok(table)
@@ -185,7 +187,23 @@ impl Writer {
     /// output or no row.
     pub fn suspend(self) -> Result<Option<PathBuf>> {
         self.journal.sync()?;
-        Ok(self.journal.path().filter(|_| !self.journal.is_empty()).map(Path::to_owned))
+        Ok(self.journal.path().filter(|_| self.journal.len() > 0).map(Path::to_owned))
+    }
+
+    fn record(&mut self, row: &Row) -> Result<()> {
+        self.journal.append(&row.path, &row.measurement).map_err(|e| self.say_what_is_kept(e))
+    }
+
+    /// Whoever reads that a disk is full after hours of measuring wants to know whether they were for nothing.
+    fn say_what_is_kept(&self, e: Error) -> Error {
+        match (e.kind(), self.journal.path()) {
+            (ErrorKind::Io, Some(_)) => e.remedy(format!(
+                "Make room if the disk is full, then run the same command again: the {} rows measured so far are kept",
+                self.journal.len()
+            )),
+            (ErrorKind::Io, None) => e.remedy("If the disk is full, make room or set TMPDIR to a folder on another"),
+            _ => e,
+        }
     }
 
     fn give_up_cache(&mut self, e: Error) {

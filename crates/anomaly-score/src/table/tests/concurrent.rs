@@ -48,7 +48,9 @@ fn child() {
     let folder = Path::new(&folder);
     let output = folder.join("t.parquet");
     match job.as_str() {
-        "fill the cache" => fill_cache(folder),
+        "fill the cache from 0" => fill_cache(folder, 0),
+        "fill the cache from 100" => fill_cache(folder, 100),
+        "fill the cache from 200" => fill_cache(folder, 200),
         "append until killed" => {
             let mut writer = Writer::create(Some(&output), settings(), None).unwrap();
             for i in writer.recovered().rows as u32.. {
@@ -73,22 +75,37 @@ fn child() {
     }
 }
 
-fn fill_cache(folder: &Path) {
+/// Inserts 300 measurements beginning with the `first`: each worker another, since two that write the same record at
+/// the same place would not show it. Starts when the file `go` is there.
+fn fill_cache(folder: &Path, first: u32) {
     let mut cache = Cache::open(folder, &settings()).unwrap();
-    for i in 0..300 {
-        cache.insert(&row(i).measurement).unwrap();
-        assert_eq!(cache.get(&row(i).measurement.scores.content_hash).unwrap().unwrap(), row(i).measurement);
+    while !folder.join("go").exists() {
+        std::thread::yield_now();
     }
+    for i in 0..300 {
+        let measurement = long_measurement((first + i) % 300);
+        cache.insert(&measurement).unwrap();
+        assert_eq!(cache.get(&measurement.scores.content_hash).unwrap().unwrap(), measurement);
+    }
+}
+
+/// Long enough for writing it to take a while: 40 KB.
+fn long_measurement(i: u32) -> Measurement {
+    let mut measurement = row(i).measurement;
+    measurement.feature = (0..10_000).map(|k| (i * k) as f32).collect();
+    measurement
 }
 
 fn check_filled_once(folder: &Path) {
     let cache = Cache::open(folder, &settings()).unwrap();
     assert_eq!(cache.len(), 300);
     for i in 0..300 {
-        assert_eq!(cache.get(&row(i).measurement.scores.content_hash).unwrap().unwrap(), row(i).measurement);
+        let measurement = long_measurement(i);
+        assert_eq!(cache.get(&measurement.scores.content_hash).unwrap().unwrap(), measurement);
     }
     let alone = tempfile::tempdir().unwrap();
-    fill_cache(alone.path());
+    fs::write(alone.path().join("go"), b"").unwrap();
+    fill_cache(alone.path(), 0);
     let expected = Cache::open(alone.path(), &settings()).unwrap();
     let len = |cache: &Cache| fs::metadata(cache.path()).unwrap().len();
     assert_eq!(len(&cache), len(&expected), "a measurement was kept twice");
@@ -98,9 +115,11 @@ fn check_filled_once(folder: &Path) {
 fn threads_share_a_cache() {
     let dir = tempfile::tempdir().unwrap();
     std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| fill_cache(dir.path()));
+        for worker in 0..4 {
+            let folder = dir.path();
+            scope.spawn(move || fill_cache(folder, worker * 75));
         }
+        fs::write(dir.path().join("go"), b"").unwrap();
     });
     check_filled_once(dir.path());
 }
@@ -108,7 +127,9 @@ fn threads_share_a_cache() {
 #[test]
 fn processes_share_a_cache() {
     let dir = tempfile::tempdir().unwrap();
-    let children: Vec<Child> = (0..3).map(|_| spawn("fill the cache", dir.path(), "")).collect();
+    let jobs = ["fill the cache from 0", "fill the cache from 100", "fill the cache from 200"];
+    let children: Vec<Child> = jobs.iter().map(|job| spawn(job, dir.path(), "")).collect();
+    fs::write(dir.path().join("go"), b"").unwrap();
     for child in children {
         assert!(child.wait_with_output().unwrap().status.success());
     }
@@ -154,7 +175,7 @@ fn the_cache_is_where_the_environment_says() {
     ] {
         let shell = format!("export {environment}");
         let mut child = spawn("name the folder of the cache", Path::new(""), &shell);
-        assert_eq!(reports(&mut child).next().unwrap(), expected, "{environment}");
+        assert_eq!(reports(&mut child).collect::<Vec<_>>(), [expected], "{environment}");
         assert!(child.wait().unwrap().success());
     }
 }
@@ -175,6 +196,10 @@ fn a_full_disk_loses_no_row() {
     assert!(child.wait().unwrap().success());
     assert!(append.starts_with("DIR/t.parquet.partial: cannot be written to (File too large"), "{append}");
     assert!(finish.starts_with("DIR/t.parquet: cannot be written (File too large"), "{finish}");
+    for e in [append, finish] {
+        let kept = format!("run the same command again: the {n} rows measured so far are kept");
+        assert!(e.ends_with(&kept), "{e}");
+    }
     assert!(n > 10, "{n} rows fitted");
     assert_eq!(fs::read(&output).unwrap(), b"an older table");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "an unfinished file was left");

@@ -37,7 +37,7 @@ pub(super) fn settings() -> Settings {
 pub(super) fn row(i: u32) -> Row {
     let content_hash: [u8; 32] = Sha256::digest(i.to_le_bytes()).into();
     let number = |k: usize| f64::from(content_hash[k]) / 7.0;
-    let present = |k: usize| (content_hash[k] % 5 != 0).then(|| number(k));
+    let present = |k: usize| (!content_hash[k].is_multiple_of(5)).then(|| number(k));
     let scores = Scores {
         content_hash,
         width: 16 + i,
@@ -47,7 +47,7 @@ pub(super) fn row(i: u32) -> Row {
         anomaly_score_i: present(2),
         noise_floor: present(3),
         restart_spread: None,
-        flags: Flags::from_array(std::array::from_fn(|k| content_hash[4 + k] % 2 == 0)),
+        flags: Flags::from_array(std::array::from_fn(|k| content_hash[4 + k].is_multiple_of(2))),
     };
     let feature = content_hash[16..20].iter().map(|&b| f32::from(b) / 3.0 - 40.0).collect();
     Row { path: format!("photos/{i:04}.png"), measurement: Measurement { scores, feature } }
