@@ -3,6 +3,7 @@
 //! The modules are the pipeline: `image` → `backbone` → `measure` → `table` → `set_metric` → `report`.
 
 pub mod image;
+pub mod report;
 pub mod set_metric;
 pub mod stats;
 pub mod table;

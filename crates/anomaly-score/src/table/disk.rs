@@ -49,7 +49,7 @@ pub fn check_writable(path: &Path) -> Result<()> {
 }
 
 /// The folder a file is in.
-pub(super) fn folder_of(path: &Path) -> &Path {
+pub(crate) fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
@@ -64,7 +64,7 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// An `Io` error about `path` that says what to do where the reason tells.
-pub(super) fn io_error(path: impl AsRef<Path>, problem: &str, e: io::Error) -> Error {
+pub(crate) fn io_error(path: impl AsRef<Path>, problem: &str, e: io::Error) -> Error {
     let remedy = match e.kind() {
         io::ErrorKind::StorageFull => Some("Make room on this disk, or choose a place on another one"),
         io::ErrorKind::QuotaExceeded => {

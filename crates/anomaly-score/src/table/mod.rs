@@ -23,6 +23,7 @@ mod tests;
 
 pub use cache::Cache;
 pub use disk::check_writable;
+pub(crate) use disk::{folder_of, io_error};
 pub use journal::Recovered;
 pub use parquet::Table;
 pub use row::{Flags, Measurement, Row, ScoredImage, Scores, Skipped};
