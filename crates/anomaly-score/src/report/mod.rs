@@ -15,8 +15,6 @@ mod warning;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
-
 use serde::Serialize;
 
 pub use self::atomic::write_text;
@@ -302,8 +300,7 @@ fn shared_images(reference: &mut [[u8; 32]], generated: &mut [[u8; 32]]) -> Opti
     if reference == generated {
         return Some(Warning::SameSet { n: generated.len() });
     }
-    let known: HashSet<&[u8; 32]> = reference.iter().collect();
-    let count = generated.iter().filter(|hash| known.contains(hash)).count();
+    let count = generated.iter().filter(|hash| reference.binary_search(hash).is_ok()).count();
     (count as f64 > SHARED_LIMIT * generated.len() as f64)
         .then_some(Warning::SharedImages { count, n_generated: generated.len() })
 }

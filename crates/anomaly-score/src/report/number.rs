@@ -20,9 +20,12 @@ pub(super) fn significant(value: f64, digits: usize) -> String {
 }
 
 /// Numbers that stand below each other: all with as many decimals as the smallest needs for `digits` significant
-/// digits, at most 6. One that would then show fewer than two digits is scientific; an undefined one a dash.
+/// digits, at most 6, where numbers a thousand times below the largest do not count. One that would then show fewer
+/// than two digits is scientific; an undefined one a dash.
 pub(super) fn column(values: &[Option<f64>], digits: usize) -> Vec<String> {
-    let smallest = values.iter().flatten().filter_map(|&v| exponent(v, digits)).min().unwrap_or(0);
+    let exponents = || values.iter().flatten().filter_map(|&v| exponent(v, digits));
+    let largest = exponents().max().unwrap_or(0);
+    let smallest = exponents().filter(|e| e + 3 > largest).min().unwrap_or(0);
     let decimals = (digits as i32 - 1 - smallest).clamp(0, 6);
     let cell = |value: &Option<f64>| match *value {
         None => "-".to_owned(),
@@ -59,7 +62,8 @@ mod tests {
     #[test]
     fn a_column_shares_its_decimals() {
         assert_eq!(column(&[Some(390.44), Some(1203.25), None], 4), ["390.4", "1203.2", "-"]);
-        assert_eq!(column(&[Some(0.5), Some(0.0), Some(3e-9)], 4), ["0.500000", "0.000000", "3.000e-9"]);
+        assert_eq!(column(&[Some(0.5), Some(0.0), Some(3e-9)], 4), ["0.5000", "0.0000", "3.000e-9"]);
+        assert_eq!(column(&[Some(0.091_25), Some(0.006_25)], 4), ["0.091250", "0.006250"]);
         assert_eq!(column(&[Some(12_345.6), Some(1e12)], 4), ["12346", "1.000e12"]);
         assert!(column(&[], 4).is_empty());
     }

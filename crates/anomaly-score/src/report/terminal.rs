@@ -63,7 +63,7 @@ fn score(report: &Report) -> String {
         ("AS", significant(score.value, 4), "0 = same distribution, lower is closer".to_owned()),
         (
             "p",
-            optional(score.p_value),
+            score.p_value.map_or("-".into(), |p| significant(p, 3)),
             match score.permutations {
                 0 => "undefined: no permutations were asked for".into(),
                 b => format!("from {b} permutations"),

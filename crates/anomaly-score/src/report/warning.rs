@@ -187,7 +187,8 @@ impl fmt::Display for Warning {
                 }
                 write!(
                     f,
-                    " (more than {} % is too much). Measure with --protocol exact, which has no such rounding.",
+                    " (more than {} % is too much). Measure with --protocol exact, which has no such rounding \
+                     but needs a smooth network.",
                     NOISE_FLOOR_LIMIT * 100.0
                 )
             }
