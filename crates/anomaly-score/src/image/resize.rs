@@ -186,6 +186,9 @@ fn resample<T: Sample>(
     resample_passes(pixels, width, columns, rows, full_scale)
 }
 
+/// Output rows computed together, so that one weight serves several pixels.
+const BATCH: usize = 4;
+
 /// Rows first: that pass runs along memory, and leaves fewer rows to the other one. (Pillow goes the other way;
 /// nothing is rounded or clipped in between, so only the last float bits can tell.)
 #[inline(always)]
@@ -197,27 +200,36 @@ fn resample_passes<T: Sample>(
     full_scale: f32,
 ) -> Vec<f32> {
     let reads = columns.reads();
-    let band = reads.len() * 3;
-    // One value more than the band: the last pixel is loaded four wide.
-    let mut row = vec![0f32; band + 1];
-    let mut out = Vec::with_capacity(rows.len() * columns.len() * 3);
-    for y in 0..rows.len() {
-        let (top, weights) = rows.at(y);
-        blend_rows(pixels, width * 3, top, reads.start * 3, weights, &mut row[..band]);
+    let mut row = vec![0f32; reads.len() * 3];
+    // Pixels of `BATCH` rows side by side, four values each (the last one idle) as vectors like it.
+    let mut strip = vec![[[0f32; 4]; BATCH]; reads.len()];
+    let stride = columns.len() * 3;
+    let mut out = vec![0f32; rows.len() * stride];
+    for (batch, out) in out.chunks_mut(BATCH * stride).enumerate() {
+        for (i, y) in (batch * BATCH..rows.len()).take(BATCH).enumerate() {
+            let (top, weights) = rows.at(y);
+            blend_rows(pixels, width * 3, top, reads.start * 3, weights, &mut row);
+            for (slot, pixel) in strip.iter_mut().zip(row.as_chunks::<3>().0) {
+                slot[i] = [pixel[0], pixel[1], pixel[2], 0.0];
+            }
+        }
         for x in 0..columns.len() {
             let (left, weights) = columns.at(x);
-            let start = (left - reads.start) * 3;
-            let taps = &row[start..start + weights.len() * 3 + 1];
-            let mut sum = [0f32; 4];
-            for (k, weight) in weights.iter().enumerate() {
-                let pixel = &taps[k * 3..k * 3 + 4];
-                for lane in 0..4 {
-                    sum[lane] += weight * pixel[lane];
+            let taps = &strip[left - reads.start..][..weights.len()];
+            let mut sum = [[0f32; 4]; BATCH];
+            for (weight, tap) in weights.iter().zip(taps) {
+                for i in 0..BATCH {
+                    for lane in 0..4 {
+                        sum[i][lane] += weight * tap[i][lane];
+                    }
                 }
             }
-            out.extend(sum[..3].iter().map(|v| v.clamp(0.0, full_scale) / full_scale));
+            for (line, sum) in out.chunks_exact_mut(stride).zip(sum) {
+                line[x * 3..x * 3 + 3].copy_from_slice(&sum[..3]);
+            }
         }
     }
+    out.iter_mut().for_each(|v| *v = v.clamp(0.0, full_scale) / full_scale);
     out
 }
 

@@ -339,6 +339,17 @@ fn read_bounded(reader: impl Read, size: u64, name: &str) -> std::result::Result
     match reader.take(MAX_ENTRY_BYTES + 1).read_to_end(&mut bytes) {
         Ok(_) if bytes.len() as u64 > MAX_ENTRY_BYTES => Err(too_large()),
         Ok(_) => Ok(Raw::Encoded { bytes, claimed: Kind::of_name(name) }),
+        // What an archive's own checks find: a checksum that fails, a compressed stream that breaks or ends.
+        Err(e)
+            if matches!(
+                e.kind(),
+                std::io::ErrorKind::InvalidData
+                    | std::io::ErrorKind::InvalidInput
+                    | std::io::ErrorKind::UnexpectedEof
+            ) =>
+        {
+            Err(Unreadable::Corrupt { detail: format!("archive entry: {e}") })
+        }
         Err(e) => Err(Unreadable::Io { detail: e.to_string() }),
     }
 }

@@ -362,7 +362,7 @@ fn a_bad_member_does_not_stop_the_others() {
     let source = Source::open(&zip).unwrap();
     let handed = read_all(&source, &[0, 1, 2]);
     assert!(handed[0].1.is_ok());
-    assert_eq!(handed[1].1.as_ref().unwrap_err().to_string(), "cannot be read: Invalid checksum");
+    assert_eq!(handed[1].1.as_ref().unwrap_err().to_string(), "corrupt archive entry: Invalid checksum");
     assert_eq!(handed[2].1.as_ref().unwrap_err(), &Unreadable::Encrypted);
 
     let mut builder = ::tar::Builder::new(Vec::new());
