@@ -5,6 +5,7 @@
 pub mod backbone;
 pub mod demo;
 pub mod image;
+pub mod measure;
 pub mod report;
 pub mod set_metric;
 pub mod stats;
