@@ -16,7 +16,7 @@ use crate::progress::{Bar, STOP};
 
 /// Either kind of input, checked before anything is measured.
 pub(crate) enum Input {
-    Table(Table),
+    Table(Box<Table>),
     Images(Source),
 }
 
@@ -27,7 +27,7 @@ impl Input {
             File::open(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok() && magic == *b"PAR1";
         let named_table = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet"));
         if is_table || named_table {
-            return Ok(Input::Table(Table::open(path)?));
+            return Ok(Input::Table(Box::new(Table::open(path)?)));
         }
         Ok(Input::Images(Source::open(path)?))
     }
@@ -35,7 +35,7 @@ impl Input {
     /// The table itself, or the table of its images measured now.
     pub(crate) fn into_table(self, loader: &Loader) -> Result<Table> {
         match self {
-            Input::Table(table) => Ok(table),
+            Input::Table(table) => Ok(*table),
             Input::Images(source) => loader.measure(&source, None),
         }
     }

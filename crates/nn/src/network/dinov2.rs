@@ -162,7 +162,7 @@ pub fn graph(
     normalisation: Normalisation,
     weights: &mut Weights,
 ) -> Result<Graph> {
-    if px % PATCH != 0 || px == 0 {
+    if !px.is_multiple_of(PATCH) || px == 0 {
         return Err(Error::new(
             ErrorKind::ShapeMismatch,
             "input",

@@ -50,7 +50,7 @@ impl Activation {
             Activation::Relu6 => {
                 x.iter_mut().for_each(|x| *x = Real::min(Real::max(*x, T::ZERO), T::of(6.0)))
             }
-            Activation::Gelu => x.iter_mut().for_each(|x| *x = *x * x.normal().0),
+            Activation::Gelu => x.iter_mut().for_each(|x| *x *= x.normal().0),
             Activation::Silu => x.iter_mut().for_each(|x| *x = *x * logistic(*x)),
         }
     }
@@ -63,14 +63,14 @@ impl Activation {
                 for (x, s) in x.iter_mut().zip(slope) {
                     let (cdf, pdf) = x.normal();
                     *s = cdf + *x * pdf;
-                    *x = *x * cdf;
+                    *x *= cdf;
                 }
             }
             Activation::Silu => {
                 for (x, s) in x.iter_mut().zip(slope) {
                     let l = logistic(*x);
                     *s = l * (T::ONE + *x * (T::ONE - l));
-                    *x = *x * l;
+                    *x *= l;
                 }
             }
             _ => {
