@@ -268,7 +268,14 @@ def decode_cases():
     real = Image.fromarray(rgb[..., 0].astype(np.float32) / 255)
     buffer = io.BytesIO()
     real.save(buffer, "TIFF")
-    (OUT / "decode" / "refused_float.tif").write_bytes(buffer.getvalue())
+    refused = {
+        "float": buffer.getvalue(),
+        "fill_order": tiff_bytes(rgb, {262: 2, 266: 2}),
+        # Only the tags say so: what they describe is refused before it is looked at.
+        "planar_tiles": tiff_bytes(rgb, {262: 2, 284: 2, 322: 16, 323: 16}),
+    }
+    for name, content in refused.items():
+        (OUT / "decode" / f"refused_{name}.tif").write_bytes(content)
 
     np.savez_compressed(OUT / "decode.npz", **cases.arrays)
     return cases.cases

@@ -109,7 +109,10 @@ fn decode_file(bytes: &[u8], claimed: Option<Kind>, limits: &Limits) -> Result<P
             let traits = Traits { animated: complete::gif(bytes)? > 1, ..plain };
             run(gif::GifDecoder::new(reader()).map_err(fail)?, limits, traits)
         }
-        Kind::Bmp => run(bmp::BmpDecoder::new(reader()).map_err(fail)?, limits, plain),
+        Kind::Bmp => {
+            complete::bmp(bytes)?;
+            run(bmp::BmpDecoder::new(reader()).map_err(fail)?, limits, plain)
+        }
         Kind::Pnm => run(pnm::PnmDecoder::new(reader()).map_err(fail)?, limits, plain),
         Kind::Qoi => run(qoi::QoiDecoder::new(reader()).map_err(fail)?, limits, plain),
     }
@@ -131,10 +134,17 @@ fn run(mut decoder: impl ImageDecoder, limits: &Limits, mut traits: Traits) -> R
         return Err(Unreadable::corrupt(kind, format_args!("the picture is {width} × {height}")));
     }
     decoder.set_limits(library_limits(limits)).map_err(fail)?;
-    let orientation = decoder.orientation().map_err(fail)?;
+    let orientation = orientation_of(decoder.exif_metadata().map_err(fail)?.as_deref());
     let image = DynamicImage::from_decoder(decoder).map_err(fail)?;
     let (size, pixels) = opaque_rgb(kind, image, &mut traits)?;
     finish(kind, size, pixels, orientation, traits)
+}
+
+/// The orientation an Exif block asks for. Some writers put JPEG's introduction before it in other types too.
+fn orientation_of(exif: Option<&[u8]>) -> Orientation {
+    exif.map(|exif| exif.strip_prefix(b"Exif\0\0").unwrap_or(exif))
+        .and_then(Orientation::from_exif_chunk)
+        .unwrap_or(Orientation::NoTransforms)
 }
 
 /// Applies the orientation and makes the picture.

@@ -133,9 +133,19 @@ fn files_that_are_no_image_say_what_they_are() {
     assert_eq!(text(b"\0\0\0\x20ftypavif\0\0\0\0", "a.jpg"), "named as JPEG but the content is AVIF");
     assert_eq!(text(&file("rgb_420.jpg"), "a.PNG"), "named as PNG but the content is JPEG");
     assert_eq!(text(&file("rgb8.png"), "dir/a.jpeg"), "named as JPEG but the content is PNG");
+    for (name, what) in [
+        ("refused_float.tif", "floating-point samples, for which no value is defined to be white"),
+        ("refused_fill_order.tif", "bits stored in reversed order"),
+        ("refused_planar_tiles.tif", "tiles of separate colour planes"),
+    ] {
+        assert_eq!(text(&file(name), name), format!("unsupported TIFF: {what}"));
+    }
+    let mut bmp = file("palette.bmp");
+    bmp[10..14].copy_from_slice(&54u32.to_le_bytes());
+    let end = 54 + 4 * u32::from_le_bytes(bmp[46..50].try_into().unwrap());
     assert_eq!(
-        text(&file("refused_float.tif"), "a.tif"),
-        "unsupported TIFF: floating-point samples, for which no value is defined to be white"
+        text(&bmp, "a.bmp"),
+        format!("corrupt BMP: the pixels start at byte 54, the headers end at {end}")
     );
     let cut = |name, keep: fn(usize) -> usize| {
         let bytes = file(name);
@@ -150,6 +160,32 @@ fn files_that_are_no_image_say_what_they_are() {
     assert_eq!(cut("rgb8.png", |n| n - 12), "truncated PNG: the file ends before the IEND chunk");
     assert_eq!(cut("rgb.bmp", |n| n / 2), "truncated BMP: the file ends inside the picture");
     assert_eq!(cut("palette.gif", |n| n / 2), "truncated GIF: the file ends before its first frame does");
+}
+
+/// Faults that say nothing about the pixels are overlooked, as libjpeg and Pillow do.
+#[test]
+fn harmless_oddities_are_read_over() {
+    for name in ["rgb_420.jpg", "progressive.jpg", "grey_adobe.jpg"] {
+        let whole = file(name);
+        let picture = decode_bytes(whole.clone(), name).unwrap();
+        let first = 4 + usize::from(whole[4]) * 256 + usize::from(whole[5]) - 2 + 2;
+        let with = |extra: &[u8]| [&whole[..first], extra, &whole[first..]].concat();
+        // Stray bytes between two headers, and an Adobe marker one byte short of its colour transform.
+        for extra in [&[1, 2, 3, 4, 5, 6, 7, 8][..], b"\xff\xee\x00\x0dAdobe\x00\x64\x00\x00\x00\x00"] {
+            assert!(decode_bytes(with(extra), name).unwrap() == picture, "{name}");
+        }
+    }
+    // Exif in WebP with JPEG's introduction before it.
+    let mut webp = file("orientation6.webp");
+    let picture = decode_bytes(webp.clone(), "a.webp").unwrap();
+    let chunk = webp.windows(4).position(|w| w == b"EXIF").unwrap();
+    for (at, add) in [(4, 6), (chunk + 4, 6)] {
+        let size = u32::from_le_bytes(webp[at..at + 4].try_into().unwrap());
+        webp[at..at + 4].copy_from_slice(&(size + add).to_le_bytes());
+    }
+    webp.splice(chunk + 8..chunk + 8, *b"Exif\0\0");
+    let prefixed = decode_bytes(webp, "a.webp").unwrap();
+    assert!(prefixed == picture && prefixed.traits().reoriented);
 }
 
 #[test]

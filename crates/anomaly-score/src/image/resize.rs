@@ -233,7 +233,7 @@ fn resample_passes<T: Sample>(
     out
 }
 
-/// `out` = Σ weights[k] · (row `top` + k), from value `left` of each row on.
+/// `out` = Σ w · row over `weights` and the rows from `top` on, from value `left` of each row on.
 #[inline(always)]
 fn blend_rows<T: Sample>(
     pixels: &[T],

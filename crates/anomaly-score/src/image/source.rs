@@ -96,6 +96,15 @@ impl Source {
             let listing = folder::list(path)?;
             return Source::listed(path, "folder", listing, Container::Files);
         }
+        if !metadata.is_file() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                path.display().to_string(),
+                "not a source of images",
+            )
+            .expected("a folder or a file", "a pipe, socket or device")
+            .remedy("Write the images to a file or folder first; a source is read more than once"));
+        }
         let mut head = [0u8; 512];
         let mut file = File::open(path).map_err(|e| cannot_open(path, e))?;
         let length = read_up_to(&mut file, &mut head).map_err(|e| cannot_open(path, e))?;
@@ -433,9 +442,14 @@ fn unknown_container(path: &Path, head: &[u8]) -> Error {
         Some(named) => named.to_owned(),
         None => format!("a file starting with \"{}\"", head[..head.len().min(12)].escape_ascii()),
     };
+    let remedy = if head.starts_with(b"\x93NUMPY") {
+        "Save it as numpy.savez(FILE, images), with images of type uint8 and shape N×H×W×3"
+    } else {
+        "Unpack it to a folder, or pack its images as .zip, .tar or .tar.gz"
+    };
     Error::new(ErrorKind::Unsupported, subject, "not a source of images")
         .expected("a folder, .zip, .tar, .tar.gz, .npz or an image file", found)
-        .remedy("Unpack it to a folder, or pack its images as .zip, .tar or .tar.gz")
+        .remedy(remedy)
 }
 
 #[cfg(test)]

@@ -239,6 +239,9 @@ fn what_is_no_source_is_named() {
         assert_eq!(error(&path), format!("{wanted} {found}. {remedy}"));
         assert_eq!(Source::open(&path).unwrap_err().kind(), ErrorKind::Unsupported);
     }
+    std::fs::write(&path, b"\x93NUMPY\x01\x00").unwrap();
+    let remedy = "Save it as numpy.savez(FILE, images), with images of type uint8 and shape N×H×W×3";
+    assert_eq!(error(&path), format!("{wanted} a NumPy array. {remedy}"));
 }
 
 #[test]

@@ -58,6 +58,25 @@ pub(super) fn gif(bytes: &[u8]) -> Result<usize, Unreadable> {
     Ok(frames)
 }
 
+/// Compares where the pixels of a bitmap start with where its headers end.
+pub(super) fn bmp(bytes: &[u8]) -> Result<(), Unreadable> {
+    let word =
+        |at: usize| bytes.get(at..at + 4).map(|n| u64::from(u32::from_le_bytes([n[0], n[1], n[2], n[3]])));
+    let (Some(pixels), Some(header)) = (word(10), word(14)) else {
+        return Err(Unreadable::truncated(Kind::Bmp, "the file ends inside its header"));
+    };
+    let mut end = 14 + header;
+    // The oldest header has colours of 3 bytes and no count of them; it is left to the decoder.
+    if let (40.., Some(depth @ (1 | 2 | 4 | 8)), Some(used)) = (header, bytes.get(28), word(46)) {
+        end += 4 * if used == 0 { 1 << depth } else { used };
+    }
+    if pixels < end {
+        let detail = format!("the pixels start at byte {pixels}, the headers end at {end}");
+        return Err(Unreadable::corrupt(Kind::Bmp, detail));
+    }
+    Ok(())
+}
+
 /// The length of the colour table that a GIF's packed flags announce.
 fn colour_table(flags: u8) -> usize {
     if flags & 0x80 == 0 { 0 } else { 3 << ((flags & 7) + 1) }

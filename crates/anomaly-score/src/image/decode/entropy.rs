@@ -163,7 +163,7 @@ struct Bits<'a> {
 }
 
 impl Bits<'_> {
-    /// Tops the buffer up to at least 48 bits.
+    /// Tops the buffer up to at least 32 bits: a code has 16 at most, and up to 15 more follow it.
     #[inline(always)]
     fn fill(&mut self) {
         if self.held >= 32 {

@@ -3,9 +3,11 @@
 //! The `image` crate runs the same decoder in its lenient mode, which paints grey over what is missing. Even the
 //! strict mode lets a file pass that ends in its last row of blocks, or whose end-of-image marker stands too early;
 //! so the segments are walked first ([`Frame::read`]), and of sequential files the blocks are counted
-//! ([`super::entropy`]).
+//! ([`super::entropy`]). Of a progressive file only the segments are walked: cut between two scans and closed with
+//! an end-of-image marker it is a valid, coarser JPEG, and within a scan the decoder's own checks have to do.
 
-use image::metadata::Orientation;
+use std::borrow::Cow;
+
 use zune_jpeg::JpegDecoder;
 use zune_jpeg::errors::DecodeErrors;
 use zune_jpeg::zune_core::bytestream::ZCursor;
@@ -32,20 +34,21 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Unreadabl
     let stored_rgb = frame.adobe.is_some_and(|(_, transform)| transform == 0)
         && frame.components.len() == 3
         && !frame.jfif;
-    let patched;
-    let bytes = match frame.adobe {
-        Some((position, 0)) if frame.components.len() == 3 => {
-            patched = [&bytes[..position], &[1], &bytes[position + 1..]].concat();
-            &patched[..]
-        }
-        _ => bytes,
-    };
+    let mut bytes = Cow::Borrowed(bytes);
+    if let Some((position, 0)) = frame.adobe
+        && frame.components.len() == 3
+    {
+        bytes.to_mut()[position] = 1;
+    }
+    if frame.untidy {
+        bytes = Cow::Owned(tidied(&bytes));
+    }
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(usize::MAX)
         .set_max_height(usize::MAX)
         .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&bytes[..]), options);
     decoder.decode_headers().map_err(reason)?;
     let stored = decoder.input_colorspace().unwrap_or(ColorSpace::RGB);
     let wanted = match stored {
@@ -54,10 +57,7 @@ pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Unreadabl
         _ => ColorSpace::RGB,
     };
     decoder.set_options(options.jpeg_set_out_colorspace(wanted));
-    let orientation = decoder
-        .exif()
-        .and_then(|exif| Orientation::from_exif_chunk(exif))
-        .unwrap_or(Orientation::NoTransforms);
+    let orientation = super::orientation_of(decoder.exif().map(Vec::as_slice));
     let mut pixels = decoder.decode().map_err(reason)?;
 
     let mut traits = Traits { kind: Some(Kind::Jpeg), ..Traits::default() };
@@ -91,6 +91,9 @@ pub(super) struct Frame {
     pub(super) components: Vec<Component>,
     pub(super) progressive: bool,
     jfif: bool,
+    /// The headers have bytes between them, or an Adobe marker too short to mean anything: harmless, yet the strict
+    /// decoder refuses them.
+    untidy: bool,
     /// Where Adobe's colour transform is written, and which it is.
     adobe: Option<(usize, u8)>,
 }
@@ -104,11 +107,13 @@ impl Frame {
             components: Vec::new(),
             progressive: false,
             jfif: false,
+            untidy: false,
             adobe: None,
         };
         let mut scans = 0;
         for segment in Segments::new(bytes) {
-            let Segment { marker, start, body } = segment?;
+            let Segment { marker, start, body, gap } = segment?;
+            frame.untidy |= scans == 0 && (gap > 0 || is_short_adobe(marker, body));
             match marker {
                 0xC0..=0xC2 if frame.components.is_empty() => frame.read_header(marker, body)?,
                 0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF => {
@@ -158,12 +163,36 @@ impl Frame {
     }
 }
 
+fn is_short_adobe(marker: u8, body: &[u8]) -> bool {
+    marker == 0xEE && body.starts_with(b"Adobe") && body.len() < 12
+}
+
+/// The file with nothing but segments before its first scan.
+fn tidied(bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![0xff, 0xd8];
+    for segment in Segments::new(bytes) {
+        let Ok(Segment { marker, start, body, .. }) = segment else { break };
+        if !is_short_adobe(marker, body) {
+            out.extend([0xff, marker]);
+            out.extend((body.len() as u16 + 2).to_be_bytes());
+            out.extend(body);
+        }
+        if marker == 0xDA {
+            out.extend(&bytes[start + body.len()..]);
+            break;
+        }
+    }
+    out
+}
+
 /// One marker segment; for a start of scan, without the coded data after it.
 pub(super) struct Segment<'a> {
     pub(super) marker: u8,
     /// Where `body` starts in the file.
     pub(super) start: usize,
     pub(super) body: &'a [u8],
+    /// Bytes between the segment before and this one's marker: after a scan its coded data, elsewhere stray ones.
+    gap: usize,
 }
 
 /// The segments of a file, up to the end-of-image marker. A file without one is truncated.
@@ -206,8 +235,9 @@ impl<'a> Iterator for Segments<'a> {
         let Some(body) = self.bytes.get(length_at + 2..length_at + length) else {
             return truncated("the file ends inside a header segment");
         };
+        let gap = (length_at - 2).saturating_sub(self.at);
         self.at = length_at + length;
-        Some(Ok(Segment { marker, start: length_at + 2, body }))
+        Some(Ok(Segment { marker, start: length_at + 2, body, gap }))
     }
 }
 

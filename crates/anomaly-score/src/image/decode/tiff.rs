@@ -20,6 +20,9 @@ const COLOR_MAP: u16 = 320;
 const EXTRA_SAMPLES: u16 = 338;
 const BLACK_IS_ZERO: u8 = 1;
 const RGB: u8 = 2;
+const FILL_ORDER: u16 = 266;
+const PLANAR_CONFIGURATION: u16 = 284;
+const TILE_WIDTH: u16 = 322;
 const PALETTE: u32 = 3;
 const CMYK: u32 = 5;
 const SAMPLE_FORMAT: u16 = 339;
@@ -30,11 +33,8 @@ const FLOAT: u32 = 3;
 pub(super) fn decode(bytes: &[u8], limits: &Limits) -> Result<Picture, Unreadable> {
     let fail = |e| reason(Kind::Tiff, e);
     let tags = Tags::read(bytes);
-    if tags.as_ref().and_then(|tags| tags.values(SAMPLE_FORMAT)).is_some_and(|kinds| kinds.contains(&FLOAT)) {
-        return Err(Unreadable::unsupported(
-            Kind::Tiff,
-            "floating-point samples, for which no value is defined to be white",
-        ));
+    if let Some(what) = tags.as_ref().and_then(Tags::refused) {
+        return Err(Unreadable::unsupported(Kind::Tiff, what));
     }
     let palette = tags.as_ref().and_then(Tags::palette);
     let extra = tags.as_ref().and_then(|tags| tags.values(EXTRA_SAMPLES));
@@ -158,6 +158,20 @@ impl<'a> Tags<'a> {
         }
         let from = if count <= 2 { at + 8 } else { self.u32_at(at + 8)? as usize };
         (0..count).map(|i| self.u16_at(from.checked_add(2 * i)?).map(u32::from)).collect()
+    }
+
+    /// What the decoder would get wrong without saying so.
+    fn refused(&self) -> Option<&'static str> {
+        let has = |tag, value| self.values(tag).is_some_and(|values| values.contains(&value));
+        if has(SAMPLE_FORMAT, FLOAT) {
+            Some("floating-point samples, for which no value is defined to be white")
+        } else if has(FILL_ORDER, 2) {
+            Some("bits stored in reversed order")
+        } else if has(PLANAR_CONFIGURATION, 2) && self.entry(TILE_WIDTH).is_some() {
+            Some("tiles of separate colour planes")
+        } else {
+            None
+        }
     }
 
     /// The 256 colours of an 8-bit palette file; `None` for any other file. The map has 16 bits a colour, yet writers
