@@ -10,7 +10,7 @@ const LONGEST_PATH: usize = u16::MAX as usize;
 /// Everything measured on one image except its feature: what most questions after measuring need.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scores {
-    /// SHA-256 of the image as stored: the bytes of its file or archive member, before decoding.
+    /// SHA-256 of the decoded picture, see [`crate::image::Picture::content_hash`].
     pub content_hash: [u8; 32],
     /// Width of the decoded picture, pixels, before any resize.
     pub width: u32,
