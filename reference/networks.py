@@ -26,9 +26,9 @@ GRADIENT_SAMPLES = 1500
 
 CASES = [
     Case("efficientnet-lite0-96", "efficientnet-lite0", 96, image="input.137"),
-    Case("efficientnet-lite1-64", "efficientnet-lite1", 64),
+    Case("efficientnet-lite1-64", "efficientnet-lite1", 64, image="input.53"),
     # 68 → 34 → 17 → 9 → 5 → 3: odd sizes, padded on both sides alike, as 260 px has them
-    Case("efficientnet-lite2-68", "efficientnet-lite2", 68),
+    Case("efficientnet-lite2-68", "efficientnet-lite2", 68, image="input.173"),
     Case("efficientnet-lite0-224", "efficientnet-lite0", 224),
     Case("efficientnet-lite1-240", "efficientnet-lite1", 240),
     Case("efficientnet-lite2-260", "efficientnet-lite2", 260),
