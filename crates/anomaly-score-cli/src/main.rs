@@ -1,2 +1,64 @@
-//! x
-fn main() {}
+//! `anomaly-score`: how far a generative model's images are from real photos, and which look wrong.
+
+mod args;
+mod command;
+mod input;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use anomaly_score::ErrorKind;
+use clap::Parser;
+
+use args::{Args, Command};
+
+/// Something failed.
+const FAILED: u8 = 1;
+/// Everything was computed, but images had to be left out.
+const SKIPPED: u8 = 2;
+/// Stopped by the user (128 + SIGINT).
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(e) => {
+            let _ = e.print();
+            // Status 2 is kept for "images were left out".
+            return if e.use_stderr() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
+        }
+    };
+    progress::watch_for_interrupts();
+    let result = match &args.command {
+        Command::Compare(args) => command::compare::run(args),
+        Command::Measure(args) => command::measure::run(args),
+        Command::Rank(args) => command::rank::run(args),
+        Command::Features(args) => command::features::run(args),
+        Command::Backbones => command::backbones::run(),
+        Command::Demo(args) => command::demo::run(args),
+    };
+    match result {
+        Ok(Skips::None) => ExitCode::SUCCESS,
+        Ok(Skips::Some) => ExitCode::from(SKIPPED),
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            let interrupted =
+                e.downcast_ref::<anomaly_score::Error>().is_some_and(|e| e.kind() == ErrorKind::Interrupted);
+            ExitCode::from(if interrupted { INTERRUPTED } else { FAILED })
+        }
+    }
+}
+
+/// Whether images were left out that the user did not agree to leave out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Skips {
+    None,
+    Some,
+}
+
+impl Skips {
+    fn or(self, other: Skips) -> Skips {
+        if self == Skips::Some { self } else { other }
+    }
+}

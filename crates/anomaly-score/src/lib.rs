@@ -2,7 +2,11 @@
 //!
 //! The modules are the pipeline: `image` → `backbone` → `measure` → `table` → `set_metric` → `report`.
 
+pub mod backbone;
+pub mod demo;
 pub mod image;
+pub mod measure;
+pub mod report;
 pub mod set_metric;
 pub mod stats;
 pub mod table;

@@ -3,6 +3,14 @@
 //! The engine knows nothing of image files, scores or statistics: it takes a tensor of
 //! pixels and gives a feature vector and its derivatives.
 
+pub mod buffer;
+pub mod engine;
+pub mod graph;
+pub mod kernel;
+pub mod network;
+pub mod op;
+pub mod real;
+pub mod tensor;
 pub mod weights;
 
 mod error;

@@ -1,1 +1,6 @@
-//! set_metric
+//! Metrics that compare a generated set with a reference set, from measurements alone.
+
+mod anomaly_score;
+pub mod ks2d;
+
+pub use anomaly_score::{AnomalyScore, PermutationOptions, Point, anomaly_score};

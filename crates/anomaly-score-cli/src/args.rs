@@ -1,0 +1,216 @@
+//! The command line; a doc comment is the help text.
+
+use std::path::PathBuf;
+
+use anomaly_score::backbone;
+use anomaly_score::image::Fit;
+use anomaly_score::measure::{Protocol, protocol};
+use anomaly_score::table::{Noise, ProtocolSettings};
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// How far are a generative model's images from real photos, and which of them look wrong?
+///
+/// Image sources: a folder (searched recursively), .zip, .tar, .tar.gz, an .npz with `arr_0`
+/// (uint8 N×H×W×3), or one image; png, jpg, webp, bmp, gif, tif, ppm, qoi.
+///
+/// Exit status: 0 done; 1 failed; 2 done, but images were left out (see --on-error); 130 interrupted.
+#[derive(Parser)]
+#[command(name = "anomaly-score", version, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Print the Anomaly Score of generated images against real photos
+    Compare(Compare),
+    /// Measure every image of a source into a table
+    Measure(Measure),
+    /// Rank images by AS-i, the most natural first
+    Rank(Rank),
+    /// Write the backbone's features as a numpy file
+    Features(Features),
+    /// List the backbones: input size, feature length, origin of their weights
+    Backbones,
+    /// Run `compare` on the images this program ships
+    Demo(Demo),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Compare {
+    /// Real photos: an image source, or a table made by `measure`
+    pub(crate) reference: PathBuf,
+    /// The model's images: an image source, or a table made by `measure`
+    pub(crate) generated: PathBuf,
+    #[command(flatten)]
+    pub(crate) score: Score,
+    #[command(flatten)]
+    pub(crate) measuring: Measuring,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Score {
+    /// Write the whole report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write path, complexity, vulnerability and AS-i of every generated image
+    #[arg(long, value_name = "FILE.csv")]
+    pub(crate) images: Option<PathBuf>,
+    /// Permutations for the p-value and the null floor
+    #[arg(long, value_name = "N", default_value_t = 999)]
+    pub(crate) permutations: u32,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Measure {
+    /// Image source
+    pub(crate) images: PathBuf,
+    /// The table to write; an interrupted run to the same table goes on where it stopped
+    #[arg(short, long, value_name = "TABLE.parquet")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) measuring: Measuring,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Rank {
+    /// Image source, or a table made by `measure`
+    pub(crate) images: PathBuf,
+    /// Only the N most natural images (lowest AS-i)
+    #[arg(long, value_name = "N")]
+    pub(crate) top: Option<usize>,
+    /// Only the N least natural images (highest AS-i), the worst first
+    #[arg(long, value_name = "N")]
+    pub(crate) worst: Option<usize>,
+    /// Write the ranking as CSV
+    #[arg(long, value_name = "FILE")]
+    pub(crate) csv: Option<PathBuf>,
+    /// Copy the listed images here, their rank before their name
+    #[arg(long, value_name = "DIR")]
+    pub(crate) copy_to: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) measuring: Measuring,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Features {
+    /// Image source, or a table made by `measure`
+    pub(crate) images: PathBuf,
+    /// The file to write: `features` (N×D float32) and `paths`
+    #[arg(short, long, value_name = "FEATURES.npz")]
+    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) measuring: Measuring,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Demo {
+    #[command(flatten)]
+    pub(crate) score: Score,
+    #[command(flatten)]
+    pub(crate) measuring: Measuring,
+}
+
+/// What `measure`, `compare` and the others share.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Measuring")]
+pub(crate) struct Measuring {
+    /// The network; `anomaly-score backbones` lists them
+    #[arg(long, value_name = "NAME", default_value = backbone::DEFAULT)]
+    pub(crate) backbone: String,
+    /// Weights of the backbone: .safetensors, or a PyTorch .pth, .th, .bin
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weights: Option<PathBuf>,
+    /// What is computed: the published method, the released code's sign, or free of rounding
+    #[arg(long, value_name = "P", default_value = "paper", value_parser = Protocol::NAMES)]
+    pub(crate) protocol: String,
+    /// How an image becomes square: short side to size and centre crop, or squashed
+    #[arg(long, value_enum, default_value_t = Resize::Crop)]
+    pub(crate) resize: Resize,
+    /// Measure a seeded sample of N images of each source
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Seed of every random number
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Worker threads [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub(crate) threads: Option<u64>,
+    /// What an unreadable image means: `report` ends with status 2, `skip` with 0. It is listed either way
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnError::Report)]
+    pub(crate) on_error: OnError,
+    /// Neither read nor write the cache of measurements
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// Steps of the path of complexity
+    #[arg(long, value_name = "N", default_value_t = protocol("paper").steps, help_heading = "Constants of the method")]
+    pub(crate) steps: u32,
+    /// L2 length of one step over the whole image
+    #[arg(long, value_name = "X", default_value_t = protocol("paper").epsilon, help_heading = "Constants of the method")]
+    pub(crate) epsilon: f64,
+    /// Steps of the attack
+    #[arg(long, value_name = "N", default_value_t = protocol("paper").attack_steps, help_heading = "Constants of the method")]
+    pub(crate) attack_steps: u32,
+    /// Largest change of a pixel by the attack [default: 8/255]
+    #[arg(long, value_name = "X", help_heading = "Constants of the method")]
+    pub(crate) attack_epsilon: Option<f64>,
+    /// Change of a pixel in one step of the attack [default: 2/255]
+    #[arg(long, value_name = "X", help_heading = "Constants of the method")]
+    pub(crate) attack_step_size: Option<f64>,
+    /// Distribution of the direction of complexity
+    #[arg(long, value_enum, default_value_t = NoiseArg::Gaussian, help_heading = "Constants of the method")]
+    pub(crate) noise: NoiseArg,
+    /// Seeded starts of the attack, of which the strongest counts
+    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Constants of the method")]
+    pub(crate) restarts: u32,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Resize {
+    Crop,
+    Squash,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnError {
+    Report,
+    Skip,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NoiseArg {
+    Gaussian,
+    Uniform,
+}
+
+impl Measuring {
+    pub(crate) fn constants(&self) -> ProtocolSettings {
+        let published = protocol(&self.protocol);
+        ProtocolSettings {
+            steps: self.steps,
+            epsilon: self.epsilon,
+            attack_steps: self.attack_steps,
+            attack_epsilon: self.attack_epsilon.unwrap_or(published.attack_epsilon),
+            attack_step_size: self.attack_step_size.unwrap_or(published.attack_step_size),
+            noise: match self.noise {
+                NoiseArg::Gaussian => Noise::Gaussian,
+                NoiseArg::Uniform => Noise::Uniform,
+            },
+            restarts: self.restarts,
+            ..published
+        }
+    }
+
+    pub(crate) fn fit(&self) -> Fit {
+        match self.resize {
+            Resize::Crop => Fit::Crop,
+            Resize::Squash => Fit::Squash,
+        }
+    }
+
+    pub(crate) fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
+        self.threads.map_or_else(cores, |n| n as usize)
+    }
+}

@@ -1,0 +1,8 @@
+//! One file a subcommand.
+
+pub(crate) mod backbones;
+pub(crate) mod compare;
+pub(crate) mod demo;
+pub(crate) mod features;
+pub(crate) mod measure;
+pub(crate) mod rank;

@@ -1,0 +1,246 @@
+//! The program as a user meets it. The embedded backbone with few steps keeps a run short.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use image::{Rgb, RgbImage};
+use tempfile::TempDir;
+
+/// Two steps of each kind: seven passes an image instead of forty.
+const SHORT: [&str; 4] = ["--steps", "2", "--attack-steps", "1"];
+
+fn program(home: &TempDir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_anomaly-score"));
+    command.env("ANOMALY_SCORE_CACHE", home.path().join("cache"));
+    command
+}
+
+fn run(home: &TempDir, args: &[&str]) -> Output {
+    program(home).args(args).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// A smooth picture with some texture, different for every `seed`.
+fn picture(seed: u32) -> RgbImage {
+    RgbImage::from_fn(40 + seed % 7, 36, |x, y| {
+        let wave = |k: u32| ((x * (k + seed % 5) + y * (seed % 11)) as f32 * 0.1).sin() * 80.0 + 128.0;
+        Rgb([wave(1) as u8, wave(2) as u8, (wave(3) as u32 + (x * y * seed) % 40).min(255) as u8])
+    })
+}
+
+fn folder(home: &TempDir, name: &str, seeds: std::ops::Range<u32>) -> String {
+    let folder = home.path().join(name);
+    fs::create_dir_all(folder.join("sub")).unwrap();
+    for seed in seeds {
+        let below = if seed % 2 == 0 { folder.clone() } else { folder.join("sub") };
+        picture(seed).save(below.join(format!("{seed:03}.png"))).unwrap();
+    }
+    folder.to_str().unwrap().to_owned()
+}
+
+fn path(home: &TempDir, name: &str) -> String {
+    home.path().join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn compare_reports_ranks_and_warns() {
+    let home = TempDir::new().unwrap();
+    let (real, fake) = (folder(&home, "real", 0..5), folder(&home, "fake", 5..9));
+    let (json, csv) = (path(&home, "report.json"), path(&home, "images.csv"));
+    let mut args = vec!["compare", &real, &fake, "--json", &json, "--images", &csv];
+    args.extend(SHORT);
+    let output = run(&home, &args);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("0 = same distribution"));
+    assert_eq!(text(&output.stderr), "", "no progress when stderr is not a terminal");
+    let report: serde_json::Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(report["anomaly_score"]["n_reference"], 5);
+    assert_eq!(report["images"].as_array().unwrap().len(), 4);
+    assert_eq!(report["protocol"]["steps"], 2);
+    let image = &report["images"][0];
+    let ratio = image["vulnerability"].as_f64().unwrap() / image["complexity"].as_f64().unwrap();
+    assert_eq!(image["anomaly_score_i"].as_f64().unwrap(), ratio);
+    let csv = fs::read_to_string(&csv).unwrap();
+    assert!(csv.starts_with("path,complexity,vulnerability,anomaly_score_i\n"), "{csv}");
+    assert_eq!(csv.lines().count(), 5);
+
+    // The same folder twice: computed, and warned about.
+    let mut args = vec!["compare", &real, &real, "--json", &json];
+    args.extend(SHORT);
+    assert!(run(&home, &args).status.success());
+    let report: serde_json::Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!(report["anomaly_score"]["value"], 0.2, "identical samples score 1/n");
+    assert!(report["warnings"].as_array().unwrap().iter().any(|w| w["kind"] == "same_set"));
+}
+
+#[test]
+fn rank_and_features_list_every_image() {
+    let home = TempDir::new().unwrap();
+    let images = folder(&home, "images", 0..5);
+    let worst = path(&home, "worst");
+    let mut args = vec!["rank", &images, "--worst", "2", "--copy-to", &worst];
+    args.extend(SHORT);
+    let output = run(&home, &args);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout).lines().count(), 3);
+    let mut copied: Vec<_> = fs::read_dir(&worst).unwrap().map(|e| e.unwrap().file_name()).collect();
+    copied.sort();
+    assert_eq!(copied.len(), 2);
+    assert!(copied[0].to_str().unwrap().starts_with("4-") && copied[1].to_str().unwrap().starts_with("5-"));
+
+    let features = path(&home, "features.npz");
+    let mut args = vec!["features", &images, "-o", &features];
+    args.extend(SHORT);
+    let output = run(&home, &args);
+    assert!(text(&output.stdout).contains("5 images × 1280 features"), "{}", text(&output.stderr));
+    assert!(fs::read(&features).unwrap().starts_with(b"PK"));
+}
+
+#[test]
+fn unreadable_images_are_listed_and_the_rest_is_kept() {
+    let home = TempDir::new().unwrap();
+    let images = folder(&home, "images", 0..3);
+    let whole = fs::read(Path::new(&images).join("000.png")).unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(Path::new(&images).join(name), bytes).unwrap();
+    write("cut.png", &whole[..whole.len() / 2]);
+    write("empty.jpg", b"");
+    write("liar.jpg", &whole);
+    write("text.png", b"this is no picture");
+    let table = path(&home, "t.parquet");
+    let mut args = vec!["measure", &images, "-o", &table];
+    args.extend(SHORT);
+    let output = run(&home, &args);
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    for name in ["cut.png", "empty.jpg", "liar.jpg", "text.png"] {
+        assert!(errors.contains(&format!("{name}: ")), "{name} is not listed: {errors}");
+    }
+    assert!(text(&output.stdout).contains("3 images"));
+    args.extend(["--on-error", "skip"]);
+    assert_eq!(run(&home, &args).status.code(), Some(0));
+}
+
+#[test]
+fn errors_say_what_to_do() {
+    let home = TempDir::new().unwrap();
+    let images = folder(&home, "images", 0..2);
+    let nothing = path(&home, "nothing");
+    fs::create_dir(&nothing).unwrap();
+    fs::write(home.path().join("nothing/notes.txt"), "x").unwrap();
+    let damaged = path(&home, "damaged.safetensors");
+    fs::write(&damaged, [9, 0, 0, 0, 0, 0, 0, 0, b'{']).unwrap();
+    let table = path(&home, "t.parquet");
+    let nowhere = path(&home, "no/such/folder/t.parquet");
+    let cases: [(&[&str], &str); 8] = [
+        (&["measure", &nothing, "-o", &table], ".txt"),
+        (&["measure", &nothing, "-o", &table], "png"),
+        (&["measure", &images, "-o", &nowhere], "no/such/folder"),
+        (
+            &["measure", &images, "-o", &table, "--protocol", "exact"],
+            "_conv_stem Relu6: this layer is piecewise linear",
+        ),
+        (&["measure", &images, "-o", &table, "--backbone", "dinov2-vits14"], "--weights"),
+        (&["measure", &images, "-o", &table, "--backbone", "resnet"], "resnet20-cifar"),
+        (&["measure", &images, "-o", &table, "--weights", &damaged], "damaged.safetensors"),
+        (&["measure", &images, "-o", &table, "--steps", "1"], "--steps"),
+    ];
+    for (args, part) in cases {
+        let output = run(&home, args);
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let errors = text(&output.stderr);
+        assert!(errors.starts_with("error: ") && errors.contains(part), "{args:?}: {errors}");
+        assert!(!Path::new(&table).exists());
+    }
+    assert_eq!(run(&home, &["compare", &images]).status.code(), Some(1), "a wrong call is a failure");
+    let one = folder(&home, "one", 0..1);
+    let mut args = vec!["compare", &one, &images];
+    args.extend(SHORT);
+    assert!(text(&run(&home, &args).stderr).contains("one"));
+}
+
+#[test]
+fn tables_of_different_protocols_are_refused() {
+    let home = TempDir::new().unwrap();
+    let images = folder(&home, "images", 0..2);
+    let table = path(&home, "t.parquet");
+    let mut args = vec!["measure", &images, "-o", &table];
+    args.extend(SHORT);
+    assert!(run(&home, &args).status.success());
+    let mut args = vec!["compare", &table, &images, "--protocol", "official-code"];
+    args.extend(SHORT);
+    let output = run(&home, &args);
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        errors.contains("protocol.name = paper") && errors.contains("protocol.name = official-code"),
+        "{errors}"
+    );
+}
+
+/// One thread or two, cached or not, killed and resumed: the same bytes.
+#[test]
+fn same_bits_however_the_run_goes() {
+    let home = TempDir::new().unwrap();
+    let images = folder(&home, "images", 0..12);
+    let undisturbed = path(&home, "a.parquet");
+    let measure = |output: &str, extra: &[&str]| {
+        let mut args = vec!["measure".to_owned(), images.clone(), "-o".to_owned(), output.to_owned()];
+        args.extend(SHORT.iter().chain(extra).map(|s| s.to_string()));
+        args
+    };
+    let ran = |args: &[String]| {
+        let output = program(&home).args(args).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+    };
+    ran(&measure(&undisturbed, &["--threads", "1", "--no-cache"]));
+    let expected = fs::read(&undisturbed).unwrap();
+    // The first run fills the cache, the second lives on it.
+    for (name, extra) in [("b", &["--threads", "2"][..]), ("c", &["--threads", "2"][..])] {
+        let output = path(&home, &format!("{name}.parquet"));
+        ran(&measure(&output, extra));
+        assert!(fs::read(&output).unwrap() == expected, "{name} differs");
+    }
+
+    let killed = path(&home, "d.parquet");
+    let args = measure(&killed, &["--threads", "1", "--no-cache"]);
+    let mut child = program(&home).args(&args).stdout(Stdio::null()).spawn().unwrap();
+    let journal = format!("{killed}.partial");
+    let begun = Instant::now();
+    // Five features of 1280 f32 in the journal: somewhere in the middle of twelve.
+    while fs::metadata(&journal).map_or(0, |m| m.len()) < 25_000 && begun.elapsed() < Duration::from_secs(60)
+    {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(Path::new(&journal).exists() && !Path::new(&killed).exists(), "killed in the middle");
+    ran(&args);
+    assert!(fs::read(&killed).unwrap() == expected, "the resumed run differs");
+    assert!(!Path::new(&journal).exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupt_saves_and_says_how_to_go_on() {
+    let home = TempDir::new().unwrap();
+    let images = folder(&home, "images", 0..12);
+    let table = path(&home, "t.parquet");
+    let args = ["measure", &images, "-o", &table, "--no-cache", "--threads", "1"];
+    let child = program(&home).args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let journal = format!("{table}.partial");
+    let begun = Instant::now();
+    while fs::metadata(&journal).map_or(0, |m| m.len()) < 5_000 && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{errors}");
+    assert!(errors.contains("t.parquet.partial; run the same command again to go on"), "{errors}");
+    assert!(Path::new(&journal).exists() && !Path::new(&table).exists());
+}

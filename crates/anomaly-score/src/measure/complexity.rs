@@ -1,0 +1,109 @@
+//! Complexity: how much the feature path bends along a straight line in image space.
+
+use rand_chacha::rand_core::Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use super::{Measurer, distance, norm};
+use crate::Result;
+use crate::stats::counter_rng;
+use crate::table::Noise;
+
+/// Half the distance of the two probes of the noise floor, in steps of the path. Small enough that
+/// bends and kinks between the probes weigh 1/1024 and 1/32 of what they do in C, large enough that
+/// every pixel moves by several units of f32 rounding.
+const PROBE: f64 = 1.0 / 32.0;
+
+impl Measurer<'_> {
+    /// n: the direction, of unit L2 length over the whole image, laid out as the image.
+    fn direction(&self, len: usize, content_hash: &[u8; 32]) -> Vec<f64> {
+        let mut rng = counter_rng(self.seed, "measure/direction", content_hash);
+        let mut n: Vec<f64> = match self.constants.noise {
+            Noise::Gaussian => (0..len).map(|_| StandardNormal.sample(&mut rng)).collect(),
+            Noise::Uniform => (0..len).map(|_| uniform(&mut rng)).collect(),
+        };
+        let length = norm(n.iter().copied());
+        n.iter_mut().for_each(|v| *v /= length);
+        n
+    }
+
+    /// The feature at x_t = clamp(x + t·ε·n, 0, 1).
+    fn feature_at(&mut self, x: &[f32], n: &[f64], t: f64) -> Vec<f32> {
+        let step = t * self.constants.epsilon;
+        let moved: Vec<f32> =
+            x.iter().zip(n).map(|(x, n)| (f64::from(*x) + step * n).clamp(0.0, 1.0) as f32).collect();
+        self.network.forward(&mut self.workspace, &moved)
+    }
+
+    /// (M(x), C, noise floor) by the K steps of the paper, features in f32, angles in f64.
+    ///
+    /// The noise floor is the angle that rounding alone makes: the second difference of the
+    /// feature over a stretch too short for the network to bend, as long as C's own second
+    /// difference would be if the path were straight, over the mean step ‖v_k‖. Rounding adds to
+    /// the true angle as √(true² + floor²).
+    pub(super) fn path_complexity(
+        &mut self,
+        x: &[f32],
+        content_hash: &[u8; 32],
+    ) -> (Vec<f32>, Option<f64>, Option<f64>) {
+        let n = self.direction(x.len(), content_hash);
+        let steps = self.constants.steps;
+        let middle = steps / 2;
+        let mut features = Vec::with_capacity(steps as usize + 1);
+        for k in 0..=steps {
+            features.push(self.feature_at(x, &n, f64::from(k)));
+        }
+        let (before, after) = (
+            self.feature_at(x, &n, f64::from(middle) - PROBE),
+            self.feature_at(x, &n, f64::from(middle) + PROBE),
+        );
+        let lengths: Vec<f64> = features.windows(2).map(|w| distance(&w[1], &w[0])).collect();
+        let mean_length = lengths.iter().sum::<f64>() / lengths.len() as f64;
+        let at = &features[middle as usize];
+        let second = norm((0..at.len()).map(|i| {
+            let (a, b, c) = (f64::from(before[i]), f64::from(at[i]), f64::from(after[i]));
+            (a - b) + (c - b)
+        }));
+        let floor = (mean_length > 0.0).then(|| second / mean_length);
+        let mut sum = 0.0;
+        for (k, w) in features.windows(3).enumerate() {
+            let inner: f64 = (0..at.len())
+                .map(|i| {
+                    let (a, b, c) = (f64::from(w[0][i]), f64::from(w[1][i]), f64::from(w[2][i]));
+                    (b - a) * (c - b)
+                })
+                .sum();
+            let angle = (inner / (lengths[k] * lengths[k + 1])).clamp(-1.0, 1.0).acos();
+            sum += angle;
+        }
+        // A zero step makes 0/0 = NaN above: there is no angle, and so no mean.
+        let complexity = Some(sum / f64::from(steps - 1)).filter(|c| c.is_finite());
+        (features.swap_remove(0), complexity, floor.filter(|f| f.is_finite()))
+    }
+
+    /// (M(x), C) from the second derivative: ε·‖P g″‖/‖g′‖ with g(t) = M(x + t·n̂), P the
+    /// projection orthogonal to g′. n̂ is n without the entries that point out of the box.
+    pub(super) fn curvature(
+        &mut self,
+        x: &[f32],
+        content_hash: &[u8; 32],
+    ) -> Result<(Vec<f32>, Option<f64>)> {
+        let n = self.direction(x.len(), content_hash);
+        let inside: Vec<f32> = x
+            .iter()
+            .zip(&n)
+            .map(|(&x, &n)| if (x <= 0.0 && n < 0.0) || (x >= 1.0 && n > 0.0) { 0.0 } else { n as f32 })
+            .collect();
+        let [feature, first, second] = self.network.jet(&mut self.workspace, x, &inside)?;
+        let speed_squared: f64 = first.iter().map(|v| f64::from(*v).powi(2)).sum();
+        let along: f64 = first.iter().zip(&second).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        let share = along / speed_squared;
+        let bend = norm(first.iter().zip(&second).map(|(a, b)| f64::from(*b) - share * f64::from(*a)));
+        let complexity = Some(self.constants.epsilon * bend / speed_squared.sqrt()).filter(|c| c.is_finite());
+        Ok((feature, complexity))
+    }
+}
+
+/// A multiple of 2⁻²³ in [−1, 1).
+pub(super) fn uniform(rng: &mut impl Rng) -> f64 {
+    f64::from(rng.next_u32() >> 8) / f64::from(1u32 << 23) - 1.0
+}

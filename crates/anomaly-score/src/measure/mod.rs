@@ -1,0 +1,91 @@
+//! From one image to its complexity, vulnerability and anomaly score, and from a source of
+//! images to a table of them.
+
+mod complexity;
+mod pipeline;
+mod protocol;
+mod vulnerability;
+
+pub use pipeline::{Options, Outcome, Progress, measure};
+pub use protocol::{Protocol, protocol};
+
+use nn::engine::Network;
+use nn::tensor::Workspace;
+
+use crate::Result;
+use crate::table::ProtocolSettings;
+
+/// What was measured on one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// The feature of the undisturbed image.
+    pub feature: Vec<f32>,
+    /// C, radians, in [0, π]; `None` where a step has no angle.
+    pub complexity: Option<f64>,
+    /// The part of C that is rounding, radians; `None` under `exact`, which has none.
+    pub noise_floor: Option<f64>,
+    /// V, feature units, ≥ 0.
+    pub vulnerability: f64,
+    /// Largest minus smallest V over the starts; `None` with one start.
+    pub restart_spread: Option<f64>,
+}
+
+impl Measured {
+    /// AS-i = V / C; higher is less natural. `None` where C is undefined or 0.
+    pub fn anomaly_score_i(&self) -> Option<f64> {
+        self.complexity.filter(|c| *c > 0.0).map(|c| self.vulnerability / c)
+    }
+}
+
+/// Measures images one at a time: a network, this thread's memory, and the settings.
+pub struct Measurer<'a> {
+    network: &'a Network<f32>,
+    workspace: Workspace<f32>,
+    protocol: Protocol,
+    constants: &'a ProtocolSettings,
+    seed: u64,
+}
+
+impl<'a> Measurer<'a> {
+    /// # Errors
+    /// `InvalidOption` for constants outside their range; under `exact`, the engine's error
+    /// naming the first layer that has no second derivative.
+    pub fn new(network: &'a Network<f32>, constants: &'a ProtocolSettings, seed: u64) -> Result<Self> {
+        let protocol = Protocol::of(constants)?;
+        if protocol == Protocol::Exact {
+            network.smooth()?;
+        }
+        Ok(Measurer { network, workspace: network.workspace(), protocol, constants, seed })
+    }
+
+    /// Measures one image.
+    ///
+    /// `x`: px × px × 3 (H W C) in [0, 1]; `content_hash` keys the random numbers, so that a
+    /// result depends on the image and the seed alone.
+    ///
+    /// # Errors
+    /// The engine's, for a network without second derivative under `exact`.
+    pub fn measure(&mut self, x: &[f32], content_hash: &[u8; 32]) -> Result<Measured> {
+        let (feature, complexity, noise_floor) = match self.protocol {
+            Protocol::Exact => {
+                let (feature, complexity) = self.curvature(x, content_hash)?;
+                (feature, complexity, None)
+            }
+            Protocol::Paper | Protocol::OfficialCode => self.path_complexity(x, content_hash),
+        };
+        let attack = self.vulnerability(x, &feature, content_hash)?;
+        let (strongest, weakest) = attack;
+        let restart_spread = (self.constants.restarts > 1).then_some(strongest - weakest);
+        Ok(Measured { feature, complexity, noise_floor, vulnerability: strongest, restart_spread })
+    }
+}
+
+/// Euclidean norm, summed in f64.
+fn norm(x: impl Iterator<Item = f64>) -> f64 {
+    x.map(|v| v * v).sum::<f64>().sqrt()
+}
+
+/// ‖a − b‖₂ in f64.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    norm(a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)))
+}

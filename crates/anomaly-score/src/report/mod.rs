@@ -1,0 +1,318 @@
+//! What `compare` found, as one value, and the forms it is read in.
+//!
+//! [`Report::from_tables`] reads two finished tables; everything after is a pure function of the [`Report`]:
+//! [`terminal`] for people, [`json`] for programs, [`csv`] for a row an image. docs/json.md says what every key means.
+//! [`write_text`] puts such a text on the disk, [`write_features`] a table's features.
+
+mod atomic;
+mod csv;
+mod features;
+mod json;
+mod number;
+mod terminal;
+mod warning;
+
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+pub use self::atomic::write_text;
+pub use self::csv::csv;
+pub use self::features::write_features;
+pub use self::json::json;
+pub use self::terminal::terminal;
+pub use self::warning::{Set, Warning};
+
+use self::warning::{NOISE_FLOOR_LIMIT, SHARED_LIMIT, SMALL_N};
+use crate::set_metric::{AnomalyScore, PermutationOptions, Point, anomaly_score};
+use crate::stats::{Summary, quantile};
+use crate::table::{ProtocolSettings, ScoredImage, Settings, Skipped, Table};
+use crate::{Error, ErrorKind, Result};
+
+/// Result of `anomaly-score compare`: the score, what it was made from and what to beware of.
+///
+/// The fields, in this order, are the keys of the JSON report, which are stable. Undefined is `None`, null in JSON.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The program that wrote the report.
+    pub tool: Tool,
+    /// What was computed, with its constants.
+    pub protocol: ProtocolSettings,
+    /// The network it was computed with.
+    pub backbone: Backbone,
+    /// How an image was brought to the network's input size: resampler and crop, by name.
+    pub resampler: String,
+    /// Seed of every random direction and start of the measurements.
+    pub seed: u64,
+    /// The real images.
+    pub reference: SetReport,
+    /// The images of the model under test.
+    pub generated: SetReport,
+    /// How far the two sets are apart.
+    pub anomaly_score: AnomalyScore,
+    /// The generated images, in byte order of the paths.
+    pub images: Vec<ImageReport>,
+    /// What makes the numbers above less than they seem, most important first.
+    pub warnings: Vec<Warning>,
+}
+
+/// A program and its version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tool {
+    /// `anomaly-score`.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// The network, as the report names it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Backbone {
+    /// Name in the registry of backbones.
+    pub name: String,
+    /// SHA-256 of the weights, lower-case hexadecimal.
+    pub weights_sha256: String,
+    /// Side of the square input, pixels.
+    pub input_px: u32,
+    /// D: length of the feature.
+    pub feature_dim: u32,
+    /// The tap; no key in JSON where it is the network's own output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
+}
+
+/// One of the two sets.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SetReport {
+    /// The image source as the user named it when it was measured.
+    pub source: String,
+    /// Number of images measured. Those of them that entered the score are counted in [`AnomalyScore`].
+    pub n: usize,
+    /// The images of the source that could not be read, in order of path.
+    pub skipped: Vec<Skipped>,
+    /// C over the images where it is defined, radians, in [0, π]; higher for real photos.
+    pub complexity: Spread,
+    /// V over the images where it is defined, feature units, ≥ 0; lower for real photos.
+    pub vulnerability: Spread,
+}
+
+/// Location and spread of one measurement over a set.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Spread {
+    /// Arithmetic mean; `None` for no values.
+    pub mean: Option<f64>,
+    /// Spread over the images, divided by n − 1: not an error bar of the mean. `None` for fewer than two values.
+    pub std_dev: Option<f64>,
+    /// Median; `None` for no values.
+    pub median: Option<f64>,
+}
+
+/// What was measured on one image: a row of the CSV report and an entry of the JSON report.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ImageReport {
+    /// The image's path within its source.
+    pub path: String,
+    /// C, radians, in [0, π]; higher for real photos. `None` where a step has no angle.
+    pub complexity: Option<f64>,
+    /// V, feature units, ≥ 0; lower for real photos.
+    pub vulnerability: Option<f64>,
+    /// AS-i = V / C, ≥ 0; higher is less natural. `None` where C is undefined or 0.
+    pub anomaly_score_i: Option<f64>,
+}
+
+impl From<ScoredImage> for ImageReport {
+    fn from(image: ScoredImage) -> Self {
+        ImageReport {
+            path: image.path,
+            complexity: image.scores.complexity,
+            vulnerability: image.scores.vulnerability,
+            anomaly_score_i: image.scores.anomaly_score_i,
+        }
+    }
+}
+
+impl Report {
+    /// Compares the images of two tables.
+    ///
+    /// Images whose C or V is undefined do not enter the score; they are counted and warned about. `options.seed` is
+    /// not part of the report, which has one `seed`: give the seed of the tables' settings. `extra` are warnings of
+    /// the caller and come last. Reads no feature; memory grows by about 100 bytes and a path for every image.
+    ///
+    /// # Errors
+    /// `SettingsMismatch` if the tables were not measured in the same way, naming both and every difference;
+    /// `TooFewImages` if fewer than two images of a set are usable, saying what became of the others; `InvalidOption`
+    /// for too many permutations; `Io` or `Format` if a table cannot be read.
+    pub fn from_tables(
+        reference: &Table,
+        generated: &Table,
+        options: &PermutationOptions,
+        extra: Vec<Warning>,
+    ) -> Result<Report> {
+        let settings = reference.settings();
+        let name = |set: Set, table: &Table| format!("{} ({})", set, table.settings().source);
+        let (reference_name, generated_name) =
+            (name(Set::Reference, reference), name(Set::Generated, generated));
+        settings.require_same(&reference_name, generated.settings(), &generated_name)?;
+
+        let mut images = Vec::with_capacity(generated.len());
+        let mut real = Collected::read(reference, |_| {})?;
+        let mut fake = Collected::read(generated, |image| images.push(image.into()))?;
+        real.require_usable(&reference_name, reference.skipped())?;
+        fake.require_usable(&generated_name, generated.skipped())?;
+
+        let anomaly_score = anomaly_score(&real.points, &fake.points, options)?;
+        let mut warnings = Vec::from_iter(shared_images(&mut real.hashes, &mut fake.hashes));
+        warnings.extend(sample_size(&anomaly_score));
+        for (set, collected, table) in
+            [(Set::Reference, &real, reference), (Set::Generated, &fake, generated)]
+        {
+            warnings.extend(collected.warnings(set, table.skipped().len()));
+        }
+        warnings.extend(extra);
+
+        Ok(Report {
+            tool: Tool { name: "anomaly-score".into(), version: env!("CARGO_PKG_VERSION").into() },
+            protocol: settings.protocol.clone(),
+            backbone: Backbone::of(settings),
+            resampler: settings.resampler.clone(),
+            seed: settings.seed,
+            reference: real.report(reference)?,
+            generated: fake.report(generated)?,
+            anomaly_score,
+            images,
+            warnings,
+        })
+    }
+}
+
+impl Backbone {
+    fn of(settings: &Settings) -> Self {
+        let b = &settings.backbone;
+        Backbone {
+            name: b.name.clone(),
+            weights_sha256: b.weights_sha256.clone(),
+            input_px: b.input_px,
+            feature_dim: b.feature_dim,
+            layer: b.layer.clone(),
+        }
+    }
+}
+
+impl Spread {
+    fn of(values: &[f64]) -> Result<Self> {
+        let Summary { mean, std_dev, median, .. } = Summary::of(values)?;
+        Ok(Spread { mean, std_dev, median })
+    }
+}
+
+/// What one pass over a table keeps.
+#[derive(Default)]
+struct Collected {
+    n: usize,
+    complexity: Vec<f64>,
+    vulnerability: Vec<f64>,
+    noise_floor: Vec<f64>,
+    points: Vec<Point>,
+    hashes: Vec<[u8; 32]>,
+    alpha_composited: usize,
+}
+
+impl Collected {
+    fn read(table: &Table, mut each: impl FnMut(ScoredImage)) -> Result<Self> {
+        let mut found = Collected::default();
+        for image in table.scores()? {
+            let image = image?;
+            let scores = &image.scores;
+            found.n += 1;
+            found.complexity.extend(scores.complexity);
+            found.vulnerability.extend(scores.vulnerability);
+            found.noise_floor.extend(scores.noise_floor);
+            if let (Some(complexity), Some(vulnerability)) = (scores.complexity, scores.vulnerability) {
+                found.points.push(Point { complexity, vulnerability });
+            }
+            found.hashes.push(scores.content_hash);
+            found.alpha_composited += usize::from(scores.flags.alpha_composited);
+            each(image);
+        }
+        Ok(found)
+    }
+
+    fn undefined(&self) -> usize {
+        self.n - self.points.len()
+    }
+
+    fn require_usable(&self, name: &str, skipped: &[Skipped]) -> Result<()> {
+        if self.points.len() >= 2 {
+            return Ok(());
+        }
+        let mut found = format!("{} of {} measured", self.points.len(), self.n);
+        if self.undefined() > 0 {
+            let (no_c, no_v) = (self.n - self.complexity.len(), self.n - self.vulnerability.len());
+            found += &format!("; complexity is undefined for {no_c}, vulnerability for {no_v}");
+        }
+        if let Some(first) = skipped.first() {
+            let count = skipped.len();
+            found += &format!("; {count} could not be read, first {}: {}", first.path, first.reason);
+        }
+        Err(Error::new(ErrorKind::TooFewImages, name, "too few usable images to compare")
+            .expected("at least 2", found)
+            .remedy(
+                "Add images, or repair those left out; a score worth reading needs 50 or more in each set",
+            ))
+    }
+
+    fn warnings(&self, set: Set, skipped: usize) -> Vec<Warning> {
+        let mut warnings = Vec::new();
+        if let (Some(floor), Some(complexity)) =
+            (quantile(&self.noise_floor, 0.5), quantile(&self.complexity, 0.5))
+            && floor > NOISE_FLOOR_LIMIT * complexity
+        {
+            warnings.push(Warning::NoiseFloor { set, floor, complexity });
+        }
+        if self.undefined() > 0 {
+            warnings.push(Warning::UndefinedRows { set, count: self.undefined() });
+        }
+        if skipped > 0 {
+            warnings.push(Warning::SkippedImages { set, count: skipped });
+        }
+        if self.alpha_composited > 0 {
+            warnings.push(Warning::AlphaComposited { set, count: self.alpha_composited });
+        }
+        warnings
+    }
+
+    fn report(&self, table: &Table) -> Result<SetReport> {
+        Ok(SetReport {
+            source: table.settings().source.clone(),
+            n: self.n,
+            skipped: table.skipped().to_vec(),
+            complexity: Spread::of(&self.complexity)?,
+            vulnerability: Spread::of(&self.vulnerability)?,
+        })
+    }
+}
+
+/// Whether the sets are one, or have images in common; sorts both lists.
+fn shared_images(reference: &mut [[u8; 32]], generated: &mut [[u8; 32]]) -> Option<Warning> {
+    reference.sort_unstable();
+    generated.sort_unstable();
+    if reference == generated {
+        return Some(Warning::SameSet { n: generated.len() });
+    }
+    let count = generated.iter().filter(|hash| reference.binary_search(hash).is_ok()).count();
+    (count as f64 > SHARED_LIMIT * generated.len() as f64)
+        .then_some(Warning::SharedImages { count, n_generated: generated.len() })
+}
+
+fn sample_size(score: &AnomalyScore) -> Vec<Warning> {
+    let &AnomalyScore { value, null_mean, null_q95, n_reference, n_generated, .. } = score;
+    let mut warnings = Vec::new();
+    if let Some(null_q95) = null_q95.filter(|&q95| value <= q95) {
+        warnings.push(Warning::NotAboveFloor { value, null_q95, n_reference, n_generated });
+    }
+    if n_reference.min(n_generated) < SMALL_N {
+        warnings.push(Warning::SmallN { n_reference, n_generated, null_mean });
+    }
+    warnings
+}

@@ -1,0 +1,185 @@
+//! The report for people.
+
+use super::number::{column, significant};
+use super::{ImageReport, Report};
+
+/// Columns a line may have.
+const WIDTH: usize = 100;
+/// Images listed at either end.
+const LISTED: usize = 5;
+
+/// The report as plain text of at most 100 columns (a single longer word of a warning excepted): both sets, the score
+/// with its floor, the most and the least natural generated images, the warnings.
+///
+/// Control characters in paths are escaped, so that a file's name cannot command the terminal.
+pub fn terminal(report: &Report) -> String {
+    let mut sections = vec![head(report), sets(report), score(report)];
+    sections.extend(images(&report.images));
+    if !report.warnings.is_empty() {
+        let warnings = report.warnings.iter();
+        sections.push(
+            warnings
+                .map(|w| wrapped(&format!("warning: {}: {w}", w.kind()), "  "))
+                .collect::<Vec<_>>()
+                .concat(),
+        );
+    }
+    sections.join("\n")
+}
+
+fn head(report: &Report) -> String {
+    let Report { tool, protocol, backbone, seed, .. } = report;
+    let layer = backbone.layer.as_ref().map(|layer| format!(" at {layer}")).unwrap_or_default();
+    wrapped(
+        &format!(
+            "{} {}: protocol {}, backbone {}{layer}, {} px, seed {seed}",
+            tool.name, tool.version, protocol.name, backbone.name, backbone.input_px
+        ),
+        "  ",
+    )
+}
+
+fn sets(report: &Report) -> String {
+    let sets = [&report.reference, &report.generated];
+    let complexity = column(&sets.map(|s| s.complexity.median), 4);
+    let vulnerability = column(&sets.map(|s| s.vulnerability.median), 4);
+    let row = |name: &str, i: usize| {
+        vec![
+            name.to_owned(),
+            sets[i].n.to_string(),
+            complexity[i].clone(),
+            vulnerability[i].clone(),
+            sets[i].source.clone(),
+        ]
+    };
+    let head = ["set", "n", "C median (rad)", "V median", "source"].map(str::to_owned).to_vec();
+    aligned(&[head, row("reference", 0), row("generated", 1)], "", &[Left, Right, Right, Right, Path])
+}
+
+fn score(report: &Report) -> String {
+    let score = &report.anomaly_score;
+    let optional = |v: Option<f64>| v.map_or("-".into(), |v| significant(v, 4));
+    let lines = [
+        ("AS", significant(score.value, 4), "0 = same distribution, lower is closer".to_owned()),
+        (
+            "p",
+            score.p_value.map_or("-".into(), |p| significant(p, 3)),
+            match score.permutations {
+                0 => "undefined: no permutations were asked for".into(),
+                b => format!("from {b} permutations"),
+            },
+        ),
+        (
+            "null mean",
+            optional(score.null_mean),
+            format!(
+                "AS of sets of {} and {} images that do not differ",
+                score.n_reference, score.n_generated
+            ),
+        ),
+        ("null 95 % quantile", optional(score.null_q95), "5 % of such sets score higher".into()),
+    ];
+    let rows: Vec<_> = lines.map(|(name, value, note)| vec![name.to_owned(), value, note]).into();
+    aligned(&rows, "", &[Left, Left, Left])
+}
+
+fn images(images: &[ImageReport]) -> Vec<String> {
+    let mut scored: Vec<&ImageReport> = images.iter().filter(|i| i.anomaly_score_i.is_some()).collect();
+    let score = |i: &ImageReport| i.anomaly_score_i.unwrap_or(f64::INFINITY);
+    scored.sort_by(|a, b| score(a).total_cmp(&score(b)).then_with(|| a.path.cmp(&b.path)));
+    match scored.len() {
+        0 => vec!["No generated image has an AS-i: V / C is defined for none.\n".into()],
+        // Two lists would show images twice.
+        n if n <= 2 * LISTED => vec![list("Generated images, most natural first (AS-i = V / C)", &scored)],
+        n => {
+            let least: Vec<_> = scored[n - LISTED..].iter().rev().copied().collect();
+            vec![
+                list("Most natural generated images (lowest AS-i = V / C)", &scored[..LISTED]),
+                list("Least natural generated images (highest AS-i = V / C)", &least),
+            ]
+        }
+    }
+}
+
+fn list(title: &str, images: &[&ImageReport]) -> String {
+    let numbers =
+        |of: fn(&ImageReport) -> Option<f64>| column(&images.iter().map(|i| of(i)).collect::<Vec<_>>(), 4);
+    let (a, c, v) = (numbers(|i| i.anomaly_score_i), numbers(|i| i.complexity), numbers(|i| i.vulnerability));
+    let mut rows = vec![["AS-i", "C (rad)", "V", "path"].map(str::to_owned).to_vec()];
+    rows.extend(
+        (0..images.len()).map(|i| vec![a[i].clone(), c[i].clone(), v[i].clone(), images[i].path.clone()]),
+    );
+    format!("{title}\n{}", aligned(&rows, "  ", &[Right, Right, Right, Path]))
+}
+
+/// How a column is set. A path is cut at its start to fit the line: its end tells files apart.
+#[derive(Clone, Copy, PartialEq)]
+enum Align {
+    Left,
+    Right,
+    Path,
+}
+use Align::{Left, Path, Right};
+
+/// `rows` with two spaces between the columns. Only the last may be a path.
+fn aligned(rows: &[Vec<String>], indent: &str, align: &[Align]) -> String {
+    let width = |k: usize| rows.iter().map(|row| row[k].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..align.len()).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = indent.to_owned();
+        for (k, cell) in row.iter().enumerate() {
+            if k > 0 {
+                line += "  ";
+            }
+            match align[k] {
+                Left => line += &format!("{cell:<0$}", widths[k]),
+                Right => line += &format!("{cell:>0$}", widths[k]),
+                Path => line += &end_of(&visible(cell), WIDTH.saturating_sub(line.chars().count())),
+            }
+        }
+        text += line.trim_end();
+        text.push('\n');
+    }
+    text
+}
+
+/// The last `width` characters of `text`, with `…` for what is left out.
+fn end_of(text: &str, width: usize) -> String {
+    let n = text.chars().count();
+    if n <= width {
+        text.to_owned()
+    } else {
+        format!("…{}", text.chars().skip(n + 1 - width).collect::<String>())
+    }
+}
+
+/// `text` with its control characters escaped.
+fn visible(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut out, c| {
+        if c.is_control() {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
+        out
+    })
+}
+
+/// `text` broken into lines at its spaces, all but the first behind `indent`.
+fn wrapped(text: &str, indent: &str) -> String {
+    let (mut out, mut line) = (String::new(), String::new());
+    for word in text.split_whitespace().map(visible) {
+        if !line.trim().is_empty() {
+            if line.chars().count() + 1 + word.chars().count() > WIDTH {
+                out += &line;
+                out.push('\n');
+                line = indent.to_owned();
+            } else {
+                line.push(' ');
+            }
+        }
+        line += &word;
+    }
+    out + &line + "\n"
+}

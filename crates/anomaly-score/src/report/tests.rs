@@ -1,0 +1,489 @@
+//! The formats, read as snapshots of one report; the report, read against what must hold for any tables.
+
+use std::fs;
+use std::io::{Cursor, Read};
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::table::{BackboneSettings, Flags, Measurement, Noise, Row, Scores, Writer};
+
+fn settings(source: &str) -> Settings {
+    let protocol = ProtocolSettings {
+        name: "paper".into(),
+        steps: 10,
+        epsilon: 0.01,
+        attack_steps: 10,
+        attack_epsilon: 8.0 / 255.0,
+        attack_step_size: 2.0 / 255.0,
+        noise: Noise::Gaussian,
+        restarts: 1,
+    };
+    let backbone = BackboneSettings {
+        name: "efficientnet-lite0".into(),
+        weights_sha256: "0123456789abcdef".repeat(4),
+        input_px: 224,
+        feature_dim: 3,
+        layer: None,
+    };
+    Settings::new(protocol, backbone, "bicubic-antialias", 7, source, None)
+}
+
+/// An image whose content, and so its hash, is `content`.
+fn row(path: &str, content: u8, complexity: Option<f64>, vulnerability: Option<f64>) -> Row {
+    let scores = Scores {
+        content_hash: [content; 32],
+        width: 64,
+        height: 48,
+        complexity,
+        vulnerability,
+        anomaly_score_i: complexity.filter(|&c| c > 0.0).zip(vulnerability).map(|(c, v)| v / c),
+        noise_floor: complexity.map(|_| 1e-6),
+        restart_spread: None,
+        flags: Flags { complexity_undefined: complexity.is_none(), ..Flags::default() },
+    };
+    let feature = vec![f32::from(content), -0.5, 1.0 / 3.0];
+    Row { path: path.into(), measurement: Measurement { scores, feature } }
+}
+
+/// `n` images with contents from `first` on, their numbers a function of the content.
+fn rows(first: u8, n: u8) -> Vec<Row> {
+    let number = |k: u8| (f64::from(k) * 0.618_034).fract() + 0.1;
+    (first..first + n)
+        .map(|k| row(&format!("{k:03}.png"), k, Some(number(k)), Some(number(k.wrapping_mul(7)) * 30.0)))
+        .collect()
+}
+
+fn table(settings: Settings, rows: &[Row], skipped: &[(&str, &str)]) -> Table {
+    let mut writer = Writer::create(None, settings, None).unwrap();
+    for row in rows {
+        writer.append(row).unwrap();
+    }
+    for (path, reason) in skipped {
+        writer.skip(Skipped { path: (*path).into(), reason: (*reason).into() });
+    }
+    writer.finish().unwrap()
+}
+
+fn compare(reference: &Table, generated: &Table) -> Result<Report> {
+    Report::from_tables(reference, generated, &PermutationOptions { permutations: 99, seed: 7 }, Vec::new())
+}
+
+fn kinds(report: &Report) -> Vec<&'static str> {
+    report.warnings.iter().map(Warning::kind).collect()
+}
+
+/// A report made by hand, with something of everything: undefined numbers, twelve images, awkward paths, every kind of
+/// warning.
+fn report() -> Report {
+    let image = |path: &str, complexity: Option<f64>, vulnerability: f64| ImageReport {
+        path: path.into(),
+        complexity,
+        vulnerability: Some(vulnerability),
+        anomaly_score_i: complexity.filter(|&c| c > 0.0).map(|c| vulnerability / c),
+    };
+    let mut images = vec![
+        image("a, \"quoted\".png", Some(0.091_25), 31.0625),
+        image("b\u{1b}[2J\n.png", Some(0.0625), 40.5),
+        image("deep/er/é.png", Some(0.071), 38.25),
+        image("flat.png", Some(0.0), 12.0),
+        image("one-colour.png", None, 20.125),
+    ];
+    images.extend((0..10).map(|i| {
+        image(&format!("samples/{i:02}.png"), Some(0.05 + 0.004 * f64::from(i)), 45.0 - f64::from(i))
+    }));
+    images.push(image(&format!("{}/end.png", "long/".repeat(30)), Some(0.000_012_5), 45.0));
+    images.sort_by(|a, b| a.path.cmp(&b.path));
+    let spread = |mean, std_dev, median| Spread { mean: Some(mean), std_dev, median: Some(median) };
+    Report {
+        tool: Tool { name: "anomaly-score".into(), version: "0.1.0".into() },
+        protocol: settings("").protocol,
+        backbone: Backbone::of(&settings("")),
+        resampler: "bicubic-antialias".into(),
+        seed: 7,
+        reference: SetReport {
+            source: "photos".into(),
+            n: 120,
+            skipped: vec![Skipped { path: "cut.jpg".into(), reason: "truncated after 4096 bytes".into() }],
+            complexity: spread(0.0925, Some(0.0125), 0.090_94),
+            vulnerability: spread(36.0, None, 35.5),
+        },
+        generated: SetReport {
+            source: "/data/models/gan/samples.tar.gz".into(),
+            n: 16,
+            skipped: Vec::new(),
+            complexity: spread(0.07, Some(0.02), 0.0665),
+            vulnerability: spread(38.0, Some(9.75), 41.0),
+        },
+        anomaly_score: AnomalyScore {
+            value: 0.325,
+            p_value: Some(0.055),
+            p_value_asymptotic: None,
+            permutations: 199,
+            null_mean: Some(0.252_083_333),
+            null_q95: Some(0.333_3),
+            n_reference: 120,
+            n_generated: 15,
+        },
+        images,
+        warnings: vec![
+            Warning::SameSet { n: 1 },
+            Warning::SameSet { n: 120 },
+            Warning::SharedImages { count: 3, n_generated: 16 },
+            Warning::NotAboveFloor { value: 0.325, null_q95: 0.3333, n_reference: 120, n_generated: 15 },
+            Warning::SmallN { n_reference: 120, n_generated: 15, null_mean: Some(0.252_083_333) },
+            Warning::SmallN { n_reference: 120, n_generated: 15, null_mean: None },
+            Warning::NoiseFloor { set: Set::Reference, floor: 0.0098, complexity: 0.0118 },
+            Warning::NoiseFloor { set: Set::Generated, floor: 0.0098, complexity: 0.0 },
+            Warning::UndefinedRows { set: Set::Generated, count: 1 },
+            Warning::UndefinedRows { set: Set::Reference, count: 2 },
+            Warning::SkippedImages { set: Set::Reference, count: 1 },
+            Warning::SkippedImages { set: Set::Generated, count: 2 },
+            Warning::AlphaComposited { set: Set::Reference, count: 1 },
+            Warning::AlphaComposited { set: Set::Generated, count: 2 },
+            Warning::CacheUnusable {
+                message: "the cache is locked\x07 by another run; it was not used".into(),
+            },
+        ],
+    }
+}
+
+#[test]
+fn as_json() {
+    insta::assert_snapshot!(json(&report()).unwrap());
+}
+
+#[test]
+fn as_csv() {
+    insta::assert_snapshot!(csv(&report().images).unwrap());
+}
+
+#[test]
+fn on_the_terminal() {
+    insta::assert_snapshot!(terminal(&report()));
+}
+
+#[test]
+fn on_the_terminal_with_little_to_show() {
+    let mut report = report();
+    report.warnings.clear();
+    report.images.truncate(4);
+    report.anomaly_score = AnomalyScore {
+        p_value: None,
+        null_mean: None,
+        null_q95: None,
+        permutations: 0,
+        ..report.anomaly_score
+    };
+    report.backbone.layer = Some("blocks.2".into());
+    insta::assert_snapshot!(terminal(&report));
+    report.images.clear();
+    assert!(terminal(&report).ends_with("\nNo generated image has an AS-i: V / C is defined for none.\n"));
+}
+
+#[test]
+fn the_terminal_gets_no_commands_and_no_long_lines() {
+    let text = terminal(&report());
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
+    for line in text.lines() {
+        assert!(line.chars().count() <= 100, "{line}");
+        assert_eq!(line.trim_end(), line);
+    }
+}
+
+/// The keys as the issue that asked for them lists them, in order.
+#[test]
+fn json_has_the_promised_keys() {
+    let value: Value = serde_json::from_str(&json(&report()).unwrap()).unwrap();
+    let keys = |at: &str| {
+        let object = value.pointer(at).unwrap().as_object().unwrap();
+        object.keys().cloned().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        keys(""),
+        "tool protocol backbone resampler seed reference generated anomaly_score images warnings"
+    );
+    assert_eq!(keys("/tool"), "name version");
+    assert!(keys("/protocol").starts_with("name "));
+    assert_eq!(keys("/backbone"), "name weights_sha256 input_px feature_dim");
+    for set in ["/reference", "/generated"] {
+        assert_eq!(keys(set), "source n skipped complexity vulnerability");
+        assert_eq!(keys(&format!("{set}/complexity")), "mean std_dev median");
+        assert_eq!(keys(&format!("{set}/vulnerability")), "mean std_dev median");
+    }
+    assert_eq!(keys("/reference/skipped/0"), "path reason");
+    assert_eq!(
+        keys("/anomaly_score"),
+        "value p_value p_value_asymptotic permutations null_mean null_q95 n_reference n_generated"
+    );
+    assert_eq!(keys("/images/0"), "path complexity vulnerability anomaly_score_i");
+    assert_eq!(keys("/warnings/0"), "kind message");
+
+    let documented = include_str!("../../../../docs/json.md");
+    let mut names = Vec::new();
+    collect_keys(&value, &mut names);
+    names.extend(report().warnings.iter().map(|w| w.kind().to_owned()));
+    for name in names {
+        let as_key = [format!("`{name}`"), format!(".{name}`")];
+        assert!(as_key.iter().any(|key| documented.contains(key)), "{name} is not documented");
+    }
+}
+
+fn collect_keys(value: &Value, names: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+            names.push(name.clone());
+            collect_keys(value, names);
+        }),
+        Value::Array(items) => items.iter().for_each(|item| collect_keys(item, names)),
+        _ => {}
+    }
+}
+
+proptest! {
+    /// Both formats give every path and every bit of every number back.
+    #[test]
+    fn csv_and_json_lose_nothing(
+        images in prop::collection::vec((".*", prop::option::of(0.0..3.2f64), prop::option::of(0.0..1e300f64)), 0..8),
+    ) {
+        let images: Vec<ImageReport> = images
+            .into_iter()
+            .map(|(path, complexity, vulnerability)| {
+                let anomaly_score_i = complexity.zip(vulnerability).map(|(c, v)| v * c);
+                ImageReport { path, complexity, vulnerability, anomaly_score_i }
+            })
+            .collect();
+        let text = csv(&images).unwrap();
+        prop_assert!(text.starts_with("path,complexity,vulnerability,anomaly_score_i\n"));
+        let mut reader = ::csv::Reader::from_reader(text.as_bytes());
+        let number = |cell: &str| if cell.is_empty() { None } else { Some(cell.parse().unwrap()) };
+        let read: Vec<ImageReport> = reader
+            .records()
+            .map(|record| {
+                let record = record.unwrap();
+                ImageReport {
+                    path: record[0].to_owned(),
+                    complexity: number(&record[1]),
+                    vulnerability: number(&record[2]),
+                    anomaly_score_i: number(&record[3]),
+                }
+            })
+            .collect();
+        prop_assert_eq!(&read, &images);
+
+        let text = json(&Report { images: images.clone(), ..report() }).unwrap();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        for (read, image) in value["images"].as_array().unwrap().iter().zip(&images) {
+            prop_assert_eq!(read["path"].as_str(), Some(image.path.as_str()));
+            prop_assert_eq!(read["complexity"].as_f64(), image.complexity);
+            prop_assert_eq!(read["vulnerability"].as_f64(), image.vulnerability);
+            prop_assert_eq!(read["anomaly_score_i"].as_f64(), image.anomaly_score_i);
+        }
+    }
+}
+
+#[test]
+fn the_same_images_twice() {
+    let (a, b) = (table(settings("photos"), &rows(0, 60), &[]), table(settings("photos"), &rows(0, 60), &[]));
+    let report = compare(&a, &b).unwrap();
+    assert_eq!(report.anomaly_score.value, 1.0 / 60.0);
+    assert_eq!(report.anomaly_score.p_value, Some(1.0));
+    assert_eq!(kinds(&report), ["same_set", "not_above_floor"]);
+
+    // The same contents under other names are the same set; one image more often is not.
+    let mut renamed = rows(0, 60);
+    renamed.iter_mut().for_each(|row| row.path.insert_str(0, "copy/"));
+    let c = table(settings("copies"), &renamed, &[]);
+    assert_eq!(kinds(&compare(&a, &c).unwrap()), ["same_set", "not_above_floor"]);
+    renamed.push(row("again.png", 5, Some(0.5), Some(0.5)));
+    let d = table(settings("copies"), &renamed, &[]);
+    let report = compare(&a, &d).unwrap();
+    assert_eq!(report.warnings[0], Warning::SharedImages { count: 61, n_generated: 61 });
+}
+
+#[test]
+fn shared_images_are_counted_from_one_in_a_hundred_on() {
+    let reference = table(settings("photos"), &rows(0, 101), &[]);
+    // 1 of 100 is not more than 1 %; 2 of 101 are.
+    let generated = |first| compare(&reference, &table(settings("fakes"), &rows(first, 100), &[])).unwrap();
+    assert!(!kinds(&generated(100)).contains(&"shared_images"));
+    assert!(generated(99).warnings.contains(&Warning::SharedImages { count: 2, n_generated: 100 }));
+}
+
+#[test]
+fn sets_apart_are_said_to_be() {
+    let mut apart = rows(100, 60);
+    for row in &mut apart {
+        row.measurement.scores.vulnerability = Some(1000.0);
+        row.measurement.scores.complexity = Some(0.01);
+    }
+    let (a, b) = (table(settings("photos"), &rows(0, 60), &[]), table(settings("fakes"), &apart, &[]));
+    let report = compare(&a, &b).unwrap();
+    // All generated points are left of and above all reference points, so some quadrant holds one set and nothing else.
+    assert_eq!(report.anomaly_score.value, 1.0);
+    assert_eq!(report.anomaly_score.p_value, Some(0.01));
+    assert_eq!(report.warnings, []);
+    assert_eq!(
+        report.generated.vulnerability,
+        Spread { mean: Some(1000.0), std_dev: Some(0.0), median: Some(1000.0) }
+    );
+    assert_eq!((report.reference.source.as_str(), report.generated.source.as_str()), ("photos", "fakes"));
+    assert_eq!(report.images.len(), 60);
+    assert!(report.images.is_sorted_by(|a, b| a.path < b.path));
+}
+
+#[test]
+fn undefined_rows_stay_out_of_the_score_and_are_counted() {
+    let mut with_gaps = rows(100, 10);
+    let score_without = {
+        let (a, b) = (table(settings("photos"), &rows(0, 10), &[]), table(settings("f"), &with_gaps, &[]));
+        compare(&a, &b).unwrap().anomaly_score
+    };
+    with_gaps.push(row("no-c.png", 200, None, Some(1e9)));
+    with_gaps.push(row("no-v.png", 201, Some(3.0), None));
+    let a = table(settings("photos"), &rows(0, 10), &[]);
+    let b = table(settings("fakes"), &with_gaps, &[("cut.png", "truncated")]);
+    let extra = vec![Warning::CacheUnusable { message: "locked".into() }];
+    let options = PermutationOptions { permutations: 99, seed: 7 };
+    let report = Report::from_tables(&a, &b, &options, extra).unwrap();
+    assert_eq!(report.anomaly_score, score_without);
+    assert_eq!((report.generated.n, report.anomaly_score.n_generated), (12, 10));
+    assert_eq!(report.images.len(), 12);
+    let gap = report.images.iter().find(|i| i.path == "no-c.png").unwrap();
+    assert_eq!((gap.complexity, gap.vulnerability, gap.anomaly_score_i), (None, Some(1e9), None));
+    for warning in [
+        Warning::UndefinedRows { set: Set::Generated, count: 2 },
+        Warning::SkippedImages { set: Set::Generated, count: 1 },
+        Warning::SmallN { n_reference: 10, n_generated: 10, null_mean: score_without.null_mean },
+    ] {
+        assert!(report.warnings.contains(&warning), "{warning:?}");
+    }
+    assert_eq!(kinds(&report).last(), Some(&"cache_unusable"));
+}
+
+#[test]
+fn noise_and_transparency_are_warned_about_by_set() {
+    let mut noisy = rows(100, 60);
+    for row in &mut noisy {
+        row.measurement.scores.complexity = Some(0.02);
+        row.measurement.scores.noise_floor = Some(0.002);
+    }
+    noisy[3].measurement.scores.flags.alpha_composited = true;
+    let a = table(settings("photos"), &rows(0, 60), &[]);
+    let of = |rows: &[Row]| compare(&a, &table(settings("fakes"), rows, &[])).unwrap();
+    assert_eq!(of(&noisy).warnings, [Warning::AlphaComposited { set: Set::Generated, count: 1 }]);
+    // The median is what counts: 31 of 60 images above a tenth.
+    for row in &mut noisy[..31] {
+        row.measurement.scores.noise_floor = Some(0.0021);
+    }
+    let warning = Warning::NoiseFloor { set: Set::Generated, floor: 0.0021, complexity: 0.02 };
+    assert_eq!(of(&noisy).warnings[0], warning);
+}
+
+#[test]
+fn too_few_images_say_what_became_of_the_others() {
+    let a = table(settings("photos"), &rows(0, 3), &[]);
+    let gaps = [row("a.png", 200, None, None), row("b.png", 201, None, Some(1.0)), rows(50, 1).remove(0)];
+    let b = table(settings("fakes"), &gaps, &[("x.png", "zero bytes"), ("y.png", "truncated")]);
+    let e = compare(&a, &b).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::TooFewImages);
+    assert_eq!(
+        e.to_string(),
+        "the generated set (fakes): too few usable images to compare; expected at least 2, found 1 of 3 measured; \
+         complexity is undefined for 2, vulnerability for 1; 2 could not be read, first x.png: zero bytes. \
+         Add images, or repair those left out; a score worth reading needs 50 or more in each set"
+    );
+    let empty = table(settings("nothing"), &[], &[]);
+    assert!(compare(&empty, &b).unwrap_err().to_string().starts_with(
+        "the reference set (nothing): too few usable images to compare; expected at least 2, found 0 of 0 measured."
+    ));
+}
+
+#[test]
+fn tables_of_different_settings_are_refused() {
+    let mut other = settings("fakes");
+    other.protocol.name = "exact".into();
+    let (a, b) = (table(settings("photos"), &rows(0, 3), &[]), table(other, &rows(50, 3), &[]));
+    let e = compare(&a, &b).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::SettingsMismatch);
+    assert!(e.to_string().starts_with(
+        "the generated set (fakes): not measured in the same way as the reference set (photos); \
+         expected protocol.name = paper, found protocol.name = exact."
+    ));
+}
+
+#[test]
+fn text_replaces_a_file_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("report.json");
+    write_text(&path, "old").unwrap();
+    write_text(&path, "new\n").unwrap();
+    assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
+    let e = atomic::replace(&path, |file| {
+        std::io::Write::write_all(file, b"half").unwrap();
+        Err(Error::new(ErrorKind::Interrupted, "test", "stopped"))
+    });
+    assert_eq!(e.unwrap_err().kind(), ErrorKind::Interrupted);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a temporary file was left");
+
+    let missing = dir.path().join("none").join("report.json");
+    let e = write_text(&missing, "").unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Io);
+    assert!(e.to_string().contains("cannot be written: there is no folder"), "{e}");
+}
+
+#[cfg(unix)]
+#[test]
+fn text_is_written_as_other_programs_write_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let (usual, ours, link) = (dir.path().join("usual"), dir.path().join("ours"), dir.path().join("link"));
+    fs::write(&usual, "").unwrap();
+    write_text(&ours, "1").unwrap();
+    let mode = |path| fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode(&ours), mode(&usual));
+    std::os::unix::fs::symlink(&ours, &link).unwrap();
+    write_text(&link, "2").unwrap();
+    assert_eq!(fs::read_to_string(&ours).unwrap(), "2");
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+}
+
+fn member(archive: &[u8], name: &str) -> Vec<u8> {
+    let mut archive = zip::ZipArchive::new(Cursor::new(archive)).unwrap();
+    let mut bytes = Vec::new();
+    archive.by_name(name).unwrap().read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn features_are_numpy_arrays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("features.npz");
+    let mut images = rows(0, 5);
+    images.push(row("ünïcode/𝄞.png", 9, None, None));
+    images.reverse();
+    write_features(&table(settings("photos"), &images, &[]), &path).unwrap();
+    let archive = fs::read(&path).unwrap();
+
+    let bytes = member(&archive, "features.npy");
+    let array = npyz::NpyFile::new(&bytes[..]).unwrap();
+    assert_eq!(array.shape(), [6, 3]);
+    assert_eq!(array.dtype().descr(), "'<f4'");
+    let third = 1.0 / 3.0;
+    let expected: Vec<f32> = [0.0, 1.0, 2.0, 3.0, 4.0, 9.0].iter().flat_map(|&k| [k, -0.5, third]).collect();
+    assert_eq!(array.into_vec::<f32>().unwrap(), expected);
+
+    let bytes = member(&archive, "paths.npy");
+    let array = npyz::NpyFile::new(&bytes[..]).unwrap();
+    assert_eq!(array.shape(), [6]);
+    assert_eq!(array.dtype().descr(), "'<U13'");
+    let paths = ["000.png", "001.png", "002.png", "003.png", "004.png", "ünïcode/𝄞.png"];
+    assert_eq!(array.into_vec::<String>().unwrap(), paths);
+
+    write_features(&table(settings("photos"), &[], &[]), &path).unwrap();
+    let archive = fs::read(&path).unwrap();
+    assert_eq!(npyz::NpyFile::new(&member(&archive, "features.npy")[..]).unwrap().shape(), [0, 3]);
+    assert_eq!(npyz::NpyFile::new(&member(&archive, "paths.npy")[..]).unwrap().shape(), [0]);
+}

@@ -1,0 +1,227 @@
+//! What a reader of the numbers must know, each with what to do about it.
+
+use std::fmt;
+
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+use super::number::significant;
+
+/// Share of the median complexity that rounding may make up before it is warned about.
+pub(super) const NOISE_FLOOR_LIMIT: f64 = 0.1;
+/// Share of the generated images that may be in the reference before it is warned about.
+pub(super) const SHARED_LIMIT: f64 = 0.01;
+/// Images a set needs not to be called small.
+pub(super) const SMALL_N: usize = 50;
+
+/// One of the two sets of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Set {
+    /// The real images.
+    Reference,
+    /// The images of the model under test.
+    Generated,
+}
+
+impl fmt::Display for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Set::Reference => "the reference set",
+            Set::Generated => "the generated set",
+        })
+    }
+}
+
+/// Something that makes the numbers of a report less than they seem. `{kind, message}` in JSON: the kind is stable,
+/// the message (its `Display`) is for people and says what to do.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// `same_set`: both sets hold the same images, by content and how often each occurs.
+    SameSet {
+        /// Number of images.
+        n: usize,
+    },
+    /// `shared_images`: more than 1 % of the generated images are, byte for byte, in the reference too.
+    SharedImages {
+        /// How many generated images are.
+        count: usize,
+        /// Of how many.
+        n_generated: usize,
+    },
+    /// `not_above_floor`: the score is not above the 95 % quantile of what sets that do not differ score.
+    NotAboveFloor {
+        /// The score.
+        value: f64,
+        /// The quantile.
+        null_q95: f64,
+        /// Reference images that entered.
+        n_reference: usize,
+        /// Generated images that entered.
+        n_generated: usize,
+    },
+    /// `small_n`: fewer than 50 images of a set entered, so that the score of sets that do not differ is high.
+    SmallN {
+        /// Reference images that entered.
+        n_reference: usize,
+        /// Generated images that entered.
+        n_generated: usize,
+        /// Mean score of sets of these sizes that do not differ; `None` without permutations.
+        null_mean: Option<f64>,
+    },
+    /// `noise_floor`: more than a tenth of a set's median complexity is rounding.
+    NoiseFloor {
+        /// The set.
+        set: Set,
+        /// Median noise floor of its images, radians.
+        floor: f64,
+        /// Median complexity of its images, radians.
+        complexity: f64,
+    },
+    /// `undefined_rows`: images without complexity or vulnerability, left out of the score.
+    UndefinedRows {
+        /// The set.
+        set: Set,
+        /// How many.
+        count: usize,
+    },
+    /// `skipped_images`: images that could not be read.
+    SkippedImages {
+        /// The set.
+        set: Set,
+        /// How many.
+        count: usize,
+    },
+    /// `alpha_composited`: images with transparency, laid over white before measuring.
+    AlphaComposited {
+        /// The set.
+        set: Set,
+        /// How many.
+        count: usize,
+    },
+    /// `cache_unusable`: the cache of measurements could not be used; no number is affected.
+    CacheUnusable {
+        /// What went wrong and what to do, in the words of whoever noticed.
+        message: String,
+    },
+}
+
+impl Warning {
+    /// The kind, in snake case; stable.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Warning::SameSet { .. } => "same_set",
+            Warning::SharedImages { .. } => "shared_images",
+            Warning::NotAboveFloor { .. } => "not_above_floor",
+            Warning::SmallN { .. } => "small_n",
+            Warning::NoiseFloor { .. } => "noise_floor",
+            Warning::UndefinedRows { .. } => "undefined_rows",
+            Warning::SkippedImages { .. } => "skipped_images",
+            Warning::AlphaComposited { .. } => "alpha_composited",
+            Warning::CacheUnusable { .. } => "cache_unusable",
+        }
+    }
+}
+
+/// `1 image` or `n images`, with the verb that follows.
+fn images(n: usize, one: &str, many: &str) -> String {
+    if n == 1 { format!("1 image {one}") } else { format!("{n} images {many}") }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Warning::SameSet { n } => write!(
+                f,
+                "both sets hold the same {}, so the score is the smallest possible and says nothing about a model. \
+                 Name the folder of photos first and the folder of generated images second.",
+                images(*n, "", "").trim_end()
+            ),
+            Warning::SharedImages { count, n_generated } => write!(
+                f,
+                "{count} of {n_generated} generated images are byte for byte in the reference set too, which pulls \
+                 the score towards 0. Remove them from one of the sets; if the model made them, it repeats what it \
+                 was trained on."
+            ),
+            Warning::NotAboveFloor { value, null_q95, n_reference, n_generated } => write!(
+                f,
+                "no difference between the sets can be claimed with {n_reference} reference and {n_generated} \
+                 generated images: the score {} is not above {}, which 5 % of sets of these sizes exceed without any \
+                 difference. That does not show that the sets are alike; use more images to see smaller differences.",
+                significant(*value, 4),
+                significant(*null_q95, 4)
+            ),
+            Warning::SmallN { n_reference, n_generated, null_mean } => {
+                write!(f, "{n_reference} reference and {n_generated} generated images are few: ")?;
+                match null_mean {
+                    Some(mean) => write!(
+                        f,
+                        "sets of these sizes score {} on average even if they do not differ.",
+                        significant(*mean, 4)
+                    )?,
+                    None => write!(
+                        f,
+                        "sets of these sizes score far above 0 even if they do not differ. Ask for permutations to \
+                         see how far."
+                    )?,
+                }
+                write!(
+                    f,
+                    " Use at least {SMALL_N} images in each set, better 500, and compare scores of equal sizes only."
+                )
+            }
+            Warning::NoiseFloor { set, floor, complexity } => {
+                write!(
+                    f,
+                    "complexity in {set} is partly rounding: the median noise floor is {} rad, ",
+                    significant(*floor, 3)
+                )?;
+                if *complexity > 0.0 {
+                    write!(
+                        f,
+                        "{} % of the median complexity of {} rad",
+                        significant(100.0 * floor / complexity, 2),
+                        significant(*complexity, 3)
+                    )?;
+                } else {
+                    write!(f, "the median complexity 0")?;
+                }
+                write!(
+                    f,
+                    " (more than {} % is too much). Measure with --protocol exact, which has no such rounding \
+                     but needs a smooth network.",
+                    NOISE_FLOOR_LIMIT * 100.0
+                )
+            }
+            Warning::UndefinedRows { set, count } => write!(
+                f,
+                "{} in {set} without complexity or vulnerability {} left out of the score. Look at the rows with \
+                 empty numbers: such images are often of one colour, or the steps are too small for the network.",
+                if *count == 1 { "1 image".to_owned() } else { format!("{count} images") },
+                if *count == 1 { "is" } else { "are" },
+            ),
+            Warning::SkippedImages { set, count } => write!(
+                f,
+                "{} in {set} could not be read and {} missing from every number. The reasons are under `skipped` in \
+                 the JSON report; repair or remove the files and run again.",
+                if *count == 1 { "1 file".to_owned() } else { format!("{count} files") },
+                if *count == 1 { "is" } else { "are" },
+            ),
+            Warning::AlphaComposited { set, count } => write!(
+                f,
+                "{} transparency, laid over white before measuring. If the other set was not made over white, \
+                 the background itself is a difference: flatten both sets in the same way.",
+                images(*count, &format!("in {set} has"), &format!("in {set} have")),
+            ),
+            Warning::CacheUnusable { message } => f.write_str(message),
+        }
+    }
+}
+
+impl Serialize for Warning {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("Warning", 2)?;
+        fields.serialize_field("kind", self.kind())?;
+        fields.serialize_field("message", &self.to_string())?;
+        fields.end()
+    }
+}

@@ -1,0 +1,294 @@
+//! What decides the bits of a measurement, and what is only recorded beside it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::{Error, ErrorKind, Result};
+
+/// Version of the computation itself. Raise it whenever the same image, network and constants give other bits
+/// than before: old journals and caches are then no longer taken for measurements of this program.
+pub const METHOD_VERSION: u32 = 1;
+
+/// Version of how measurements are written down, in the log and in the table alike.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Fields of [`Settings`] that are recorded but decide nothing. Every other field decides, so a field added
+/// later is part of the fingerprint unless it is named here.
+const RECORDED_ONLY: [&str; 3] = ["tool_version", "source", "limit"];
+
+/// Keeps a fingerprint of settings apart from every other SHA-256 of this program.
+const FINGERPRINT_TAG: &[u8] = b"anomaly-score measurement settings\0";
+
+/// How a set of images was measured: written into every table, journal and cache.
+///
+/// Two measurements of one image are bit-identical when their settings agree in all deciding fields:
+/// everything except `tool_version`, `source` and `limit`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// [`FORMAT_VERSION`] of the program that measured.
+    pub format_version: u32,
+    /// [`METHOD_VERSION`] of the program that measured.
+    pub method_version: u32,
+    /// What was computed, with its constants.
+    pub protocol: ProtocolSettings,
+    /// The network it was computed with.
+    pub backbone: BackboneSettings,
+    /// How an image was brought to the network's input size: resampler and crop, by name.
+    pub resampler: String,
+    /// Seed of every random direction and start.
+    pub seed: u64,
+    /// Version of the program that measured (recorded only).
+    pub tool_version: String,
+    /// The image source as the user named it (recorded only).
+    pub source: String,
+    /// The `--limit` of a seeded sample of the source; `None`: all images (recorded only).
+    pub limit: Option<u64>,
+}
+
+/// A protocol and all its constants, as METHOD defines them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProtocolSettings {
+    /// `paper`, `official-code` or `exact`.
+    pub name: String,
+    /// K: steps along the line in image space.
+    pub steps: u32,
+    /// ε: L2 length of one such step over the whole image, pixels in [0, 1].
+    pub epsilon: f64,
+    /// J: steps of the attack.
+    pub attack_steps: u32,
+    /// ε_V: largest change of a pixel value, pixels in [0, 1].
+    pub attack_epsilon: f64,
+    /// α: change of a pixel value in one step of the attack, pixels in [0, 1].
+    pub attack_step_size: f64,
+    /// Distribution of the direction in image space.
+    pub noise: Noise,
+    /// Seeded starts of the attack, of which the strongest counts; at least 1.
+    pub restarts: u32,
+}
+
+/// Distribution the direction in image space is drawn from, before it is scaled to unit length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Noise {
+    /// N(0, 1) a pixel value.
+    Gaussian,
+    /// Uniform a pixel value.
+    Uniform,
+}
+
+/// The network of a measurement.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackboneSettings {
+    /// Name in the registry of backbones.
+    pub name: String,
+    /// SHA-256 of the weights, lower-case hexadecimal.
+    pub weights_sha256: String,
+    /// Side of the square input, pixels.
+    pub input_px: u32,
+    /// D: length of the feature.
+    pub feature_dim: u32,
+    /// The tap, where it is not the network's own output.
+    pub layer: Option<String>,
+}
+
+/// One deciding field in which two settings differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// Name of the field, with dots: `protocol.epsilon`.
+    pub field: String,
+    /// The value in the settings asked.
+    pub mine: String,
+    /// The value in the settings compared with.
+    pub theirs: String,
+}
+
+impl Settings {
+    /// Settings of a run of this program.
+    pub fn new(
+        protocol: ProtocolSettings,
+        backbone: BackboneSettings,
+        resampler: impl Into<String>,
+        seed: u64,
+        source: impl Into<String>,
+        limit: Option<u64>,
+    ) -> Self {
+        Settings {
+            format_version: FORMAT_VERSION,
+            method_version: METHOD_VERSION,
+            protocol,
+            backbone,
+            resampler: resampler.into(),
+            seed,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            source: source.into(),
+            limit,
+        }
+    }
+
+    /// SHA-256 over the deciding fields: equal exactly when images are measured to the same bits.
+    ///
+    /// The hashed bytes are a tag, then one flat JSON object (`"backbone.name":"…"`), keys sorted, no spaces.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let canonical = serde_json::to_string(&self.deciding()).unwrap_or_default();
+        Sha256::new().chain_update(FINGERPRINT_TAG).chain_update(canonical).finalize().into()
+    }
+
+    /// The deciding fields in which `self` and `other` differ, sorted by name; empty if none.
+    pub fn differences(&self, other: &Settings) -> Vec<Difference> {
+        let (mine, theirs) = (self.deciding(), other.deciding());
+        let text = |v: Option<&Value>| match v {
+            None | Some(Value::Null) => "none".to_owned(),
+            Some(Value::String(s)) => s.clone(),
+            Some(v) => v.to_string(),
+        };
+        mine.iter()
+            .filter(|(field, value)| theirs.get(*field) != Some(value))
+            .map(|(field, value)| Difference {
+                field: field.clone(),
+                mine: text(Some(value)),
+                theirs: text(theirs.get(field)),
+            })
+            .collect()
+    }
+
+    /// Succeeds when `other` (called `theirs` in the error) was measured as `self` (called `mine`) was.
+    ///
+    /// # Errors
+    /// `SettingsMismatch`, naming both and every deciding field that differs.
+    pub fn require_same(&self, mine: &str, other: &Settings, theirs: &str) -> Result<()> {
+        let differences = self.differences(other);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(Self::mismatch(&differences, theirs, &format!("not measured in the same way as {mine}"))
+            .remedy("Measure both with the same program, protocol, backbone, resampler and seed"))
+    }
+
+    /// The error about `subject`, which differs from what was expected (mine) by `differences`.
+    pub(super) fn mismatch(differences: &[Difference], subject: &str, problem: &str) -> Error {
+        let list = |value: fn(&Difference) -> &str| {
+            differences.iter().map(|d| format!("{} = {}", d.field, value(d))).collect::<Vec<_>>().join(", ")
+        };
+        Error::new(ErrorKind::SettingsMismatch, subject, problem)
+            .expected(list(|d| &d.mine), list(|d| &d.theirs))
+    }
+
+    /// The deciding fields by dotted name, leaves only.
+    fn deciding(&self) -> BTreeMap<String, Value> {
+        let mut leaves = BTreeMap::new();
+        // Plain structs of strings and numbers always serialise.
+        if let Ok(Value::Object(fields)) = serde_json::to_value(self) {
+            for (name, value) in fields {
+                if !RECORDED_ONLY.contains(&name.as_str()) {
+                    flatten(name, value, &mut leaves);
+                }
+            }
+        }
+        leaves
+    }
+}
+
+fn flatten(name: String, value: Value, leaves: &mut BTreeMap<String, Value>) {
+    match value {
+        Value::Object(fields) => {
+            for (field, value) in fields {
+                flatten(format!("{name}.{field}"), value, leaves);
+            }
+        }
+        leaf => {
+            leaves.insert(name, leaf);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::row::hex;
+    use crate::table::tests::settings;
+
+    /// The digest was made by `reference/table.py fingerprint`, from the documentation above alone.
+    #[test]
+    fn fingerprint_is_the_documented_one() {
+        assert_eq!(
+            hex(&settings().fingerprint()),
+            "362dccf3ca37ed3f76df3fd0f3e0e4ee63a030f047d7fad804b189b23d8f91ff"
+        );
+    }
+
+    #[test]
+    fn recorded_fields_decide_nothing() {
+        let mut other = settings();
+        other.tool_version = "9.9.9".into();
+        other.source = "elsewhere".into();
+        other.limit = Some(7);
+        assert_ne!(other, settings());
+        assert_eq!(other.fingerprint(), settings().fingerprint());
+        assert!(settings().require_same("a", &other, "b").is_ok());
+    }
+
+    #[test]
+    fn every_deciding_field_decides() {
+        type Change = fn(&mut Settings);
+        let changes: [(&str, Change); 17] = [
+            ("format_version", |s| s.format_version += 1),
+            ("method_version", |s| s.method_version += 1),
+            ("protocol.name", |s| s.protocol.name = "exact".into()),
+            ("protocol.steps", |s| s.protocol.steps += 1),
+            ("protocol.epsilon", |s| s.protocol.epsilon = s.protocol.epsilon.next_up()),
+            ("protocol.attack_steps", |s| s.protocol.attack_steps += 1),
+            ("protocol.attack_epsilon", |s| s.protocol.attack_epsilon = 0.5),
+            ("protocol.attack_step_size", |s| s.protocol.attack_step_size = 0.5),
+            ("protocol.noise", |s| s.protocol.noise = Noise::Uniform),
+            ("protocol.restarts", |s| s.protocol.restarts += 1),
+            ("backbone.name", |s| s.backbone.name = "dinov2-vits14".into()),
+            ("backbone.weights_sha256", |s| s.backbone.weights_sha256 = "ff".into()),
+            ("backbone.input_px", |s| s.backbone.input_px += 1),
+            ("backbone.feature_dim", |s| s.backbone.feature_dim += 1),
+            ("backbone.layer", |s| s.backbone.layer = Some("stem".into())),
+            ("resampler", |s| s.resampler = "lanczos".into()),
+            ("seed", |s| s.seed = u64::MAX),
+        ];
+        let mut seen = vec![settings().fingerprint()];
+        for (field, change) in changes {
+            let mut other = settings();
+            change(&mut other);
+            let found: Vec<_> = settings().differences(&other).into_iter().map(|d| d.field).collect();
+            assert_eq!(found, [field]);
+            assert!(!seen.contains(&other.fingerprint()), "{field} is not in the fingerprint");
+            seen.push(other.fingerprint());
+        }
+        assert_eq!(settings().deciding().len(), seen.len() - 1, "a deciding field is not tested here");
+    }
+
+    #[test]
+    fn refusal_names_both_and_every_difference() {
+        let mut other = settings();
+        other.protocol.name = "exact".into();
+        other.backbone.name = "dinov2-vits14".into();
+        other.backbone.layer = Some("blocks.4".into());
+        let e = settings().require_same("photos.parquet", &other, "fakes.parquet").unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::SettingsMismatch);
+        assert_eq!(
+            e.to_string(),
+            "fakes.parquet: not measured in the same way as photos.parquet; \
+             expected backbone.layer = none, backbone.name = efficientnet-lite0, protocol.name = paper, \
+             found backbone.layer = blocks.4, backbone.name = dinov2-vits14, protocol.name = exact. \
+             Measure both with the same program, protocol, backbone, resampler and seed"
+        );
+    }
+
+    #[test]
+    fn settings_survive_json() {
+        let text = serde_json::to_string(&settings()).unwrap();
+        assert_eq!(serde_json::from_str::<Settings>(&text).unwrap(), settings());
+        let more = text.replacen('{', "{\"unheard_of\":1,", 1);
+        assert!(serde_json::from_str::<Settings>(&more).unwrap_err().to_string().contains("unheard_of"));
+    }
+}

@@ -1,0 +1,219 @@
+//! A network as a list of typed operators over named nodes. Shapes are known when a node
+//! is added, so a wrong network fails when it is built, not when it runs.
+
+use crate::op::activation::Activation;
+use crate::op::attention::AttentionRule;
+use crate::op::conv::Window;
+use crate::tensor::Shape;
+use crate::{Error, ErrorKind, Result};
+
+/// Index of a node in its graph.
+pub type NodeId = usize;
+
+/// An operator with its weights.
+#[derive(Clone, Debug)]
+pub enum Op {
+    /// The image: height × width × 3, in [0, 1].
+    Input,
+    /// y = scale·x + shift by channel.
+    Affine {
+        /// One a channel.
+        scale: Vec<f32>,
+        /// One a channel.
+        shift: Vec<f32>,
+    },
+    /// Convolution; a linear layer with [`Window::POINT`].
+    Conv {
+        /// Kernel, stride and the padding above and to the left.
+        window: Window,
+        /// Output height and width, which fix the padding below and to the right.
+        size: (usize, usize),
+        /// out × in × kh × kw.
+        weight: Vec<f32>,
+        /// One an output channel.
+        bias: Vec<f32>,
+    },
+    /// Convolution of each channel with its own kernel.
+    Depthwise {
+        /// As in `Conv`.
+        window: Window,
+        /// As in `Conv`.
+        size: (usize, usize),
+        /// channels × kh × kw.
+        weight: Vec<f32>,
+        /// One a channel.
+        bias: Vec<f32>,
+    },
+    /// Pointwise nonlinearity.
+    Activation(Activation),
+    /// Sum of two nodes.
+    Add,
+    /// Mean over all rows.
+    GlobalAveragePool,
+    /// Normalisation of each row.
+    LayerNorm {
+        /// Added to the variance.
+        eps: f64,
+        /// Scale and shift, where they cannot fold into what follows.
+        affine: Option<(Vec<f32>, Vec<f32>)>,
+    },
+    /// Softmax attention.
+    Attention(AttentionRule),
+    /// Prefix tokens and position embedding.
+    Tokens {
+        /// prefix × C, their position embedding included.
+        prefix: Vec<f32>,
+        /// patches × C.
+        position: Vec<f32>,
+    },
+    /// The first tokens of a sequence.
+    FirstTokens(usize),
+    /// silu(first half of the channels) · second half.
+    GatedSilu,
+    /// Every `stride`-th pixel, channels padded with zeros on both sides.
+    Shortcut {
+        /// Step in both directions.
+        stride: usize,
+        /// Zero channels before, and as many after.
+        pad_channels: usize,
+    },
+}
+
+/// A named node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// The layer's upstream name.
+    pub name: String,
+    /// What it computes.
+    pub op: Op,
+    /// What it reads.
+    pub inputs: Vec<NodeId>,
+    /// What it gives.
+    pub shape: Shape,
+}
+
+/// A network: nodes in the order they are computed; the last is the output.
+#[derive(Clone, Debug, Default)]
+pub struct Graph {
+    nodes: Vec<Node>,
+}
+
+impl Graph {
+    /// A graph with its input node: `px` × `px` pixels of three channels.
+    pub fn new(px: usize) -> Self {
+        let shape = Shape::new(px, px, 3);
+        Graph { nodes: vec![Node { name: "input".into(), op: Op::Input, inputs: vec![], shape }] }
+    }
+
+    /// The nodes, inputs before their readers.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Id of the node added last.
+    pub fn last(&self) -> NodeId {
+        self.nodes.len() - 1
+    }
+
+    /// Shape of a node.
+    pub fn shape(&self, node: NodeId) -> Shape {
+        self.nodes[node].shape
+    }
+
+    /// Adds a node.
+    ///
+    /// # Errors
+    /// `ShapeMismatch`, naming the layer, if the inputs do not fit the operator.
+    pub fn add(&mut self, name: impl Into<String>, op: Op, inputs: &[NodeId]) -> Result<NodeId> {
+        let name = name.into();
+        let shapes: Vec<Shape> = inputs.iter().map(|&i| self.nodes[i].shape).collect();
+        let shape = output_shape(&name, &op, &shapes)?;
+        self.nodes.push(Node { name, op, inputs: inputs.to_vec(), shape });
+        Ok(self.last())
+    }
+
+    /// The first layer through which no second derivative passes, if there is one.
+    pub fn first_kink(&self) -> Option<&Node> {
+        self.nodes.iter().find(|n| matches!(n.op, Op::Activation(a) if !a.is_smooth()))
+    }
+}
+
+fn output_shape(name: &str, op: &Op, x: &[Shape]) -> Result<Shape> {
+    let wrong = |expected: String, found: String| {
+        Err(Error::new(ErrorKind::ShapeMismatch, name, "the input does not fit the layer")
+            .expected(expected, found))
+    };
+    let first = x.first().copied().unwrap_or(Shape::new(0, 0, 0));
+    Ok(match op {
+        Op::Input => first,
+        Op::Affine { scale, shift } => {
+            if scale.len() != first.c || shift.len() != first.c {
+                return wrong(format!("{} channels", scale.len()), first.to_string());
+            }
+            first
+        }
+        Op::Conv { window, size, weight, bias } => {
+            if weight.len() != bias.len() * first.c * window.kh * window.kw {
+                let per_channel = (bias.len() * window.kh * window.kw).max(1);
+                return wrong(format!("{} channels", weight.len() / per_channel), first.to_string());
+            }
+            Shape::new(size.0, size.1, bias.len())
+        }
+        Op::Depthwise { window, size, weight, bias } => {
+            if bias.len() != first.c || weight.len() != first.c * window.kh * window.kw {
+                return wrong(format!("{} channels", bias.len()), first.to_string());
+            }
+            Shape::new(size.0, size.1, first.c)
+        }
+        Op::Activation(_) => first,
+        Op::LayerNorm { affine, .. } => {
+            if affine.as_ref().is_some_and(|(a, b)| a.len() != first.c || b.len() != first.c) {
+                return wrong(
+                    format!("{} channels", affine.as_ref().map_or(0, |a| a.0.len())),
+                    first.to_string(),
+                );
+            }
+            first
+        }
+        Op::Add => {
+            if x.len() != 2 || x[0] != x[1] {
+                return wrong("two inputs of one shape".into(), format!("{x:?}"));
+            }
+            first
+        }
+        Op::GlobalAveragePool => Shape::new(1, 1, first.c),
+        Op::Attention(a) => {
+            let width = a.heads * a.dim;
+            for part in [a.query, a.key, a.value] {
+                if x[part.input].c < part.column + width {
+                    return wrong(format!("{} channels", part.column + width), x[part.input].to_string());
+                }
+            }
+            if x[a.key.input].rows() != x[a.value.input].rows() {
+                return wrong("as many keys as values".into(), format!("{x:?}"));
+            }
+            Shape::new(x[a.query.input].rows(), 1, width)
+        }
+        Op::Tokens { prefix, position } => {
+            if position.len() != first.len() {
+                return wrong(format!("{} values", position.len()), first.to_string());
+            }
+            Shape::new(prefix.len() / first.c + first.rows(), 1, first.c)
+        }
+        Op::FirstTokens(n) => {
+            if *n > first.rows() {
+                return wrong(format!("at least {n} tokens"), first.to_string());
+            }
+            Shape::new(*n, 1, first.c)
+        }
+        Op::GatedSilu => {
+            if first.c % 2 != 0 {
+                return wrong("an even number of channels".into(), first.to_string());
+            }
+            Shape::new(first.h, first.w, first.c / 2)
+        }
+        Op::Shortcut { stride, pad_channels } => {
+            Shape::new(first.h.div_ceil(*stride), first.w.div_ceil(*stride), first.c + 2 * pad_channels)
+        }
+    })
+}

@@ -1,0 +1,107 @@
+//! Which instructions the kernels may use, found out once at run time.
+//!
+//! A kernel is written once, as plain generic Rust over fixed-size arrays, and compiled
+//! several times: [`on_isa!`] inlines its body into a function that may use the wider
+//! instructions. Only the compiler's choice of registers differs; the order of
+//! operations does not, so AVX2 and AVX-512 give the same bits.
+
+use std::sync::OnceLock;
+
+/// An instruction set that kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isa {
+    /// What every target has. Multiplies and adds round separately.
+    Portable,
+    /// AVX2 with fused multiply-add.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 (F, BW, DQ, VL) with fused multiply-add.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Isa {
+    /// The widest set this machine has. `ANOMALY_SCORE_ISA=portable|avx2|avx512` lowers
+    /// it, for comparing kernels; a set the machine lacks is not honoured.
+    pub fn detect() -> Isa {
+        static FOUND: OnceLock<Isa> = OnceLock::new();
+        *FOUND.get_or_init(|| {
+            let wanted = std::env::var("ANOMALY_SCORE_ISA").unwrap_or_default();
+            let available = Isa::available();
+            available.iter().copied().find(|isa| isa.name() == wanted).unwrap_or(available[0])
+        })
+    }
+
+    /// All sets this machine can run, widest first.
+    pub fn available() -> Vec<Isa> {
+        let mut found = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            if avx2 && avx512 {
+                found.push(Isa::Avx512);
+            }
+            if avx2 {
+                found.push(Isa::Avx2);
+            }
+        }
+        found.push(Isa::Portable);
+        found
+    }
+
+    /// `portable`, `avx2` or `avx512`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => "avx512",
+        }
+    }
+}
+
+/// Runs `f` compiled for AVX2 and FMA.
+///
+/// # Safety
+/// The machine must have both.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn with_avx2<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+/// Runs `f` compiled for AVX-512.
+///
+/// # Safety
+/// The machine must have AVX-512 F, BW, DQ and VL, AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+pub(crate) unsafe fn with_avx512<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+/// Calls `$body::<…, FMA>($args)` compiled for `$isa`; `FMA` is whether the set fuses
+/// multiply and add. `$body` must be `#[inline(always)]`.
+macro_rules! on_isa {
+    ($isa:expr, $body:ident :: <$($t:ty),*> ($($arg:expr),* $(,)?)) => {
+        match $isa {
+            $crate::kernel::isa::Isa::Portable => $body::<$($t,)* false>($($arg),*),
+            // SAFETY: the variants are made by `Isa::available`, which checked the machine.
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernel::isa::Isa::Avx2 => unsafe {
+                $crate::kernel::isa::with_avx2(#[inline(always)] || $body::<$($t,)* true>($($arg),*))
+            },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            $crate::kernel::isa::Isa::Avx512 => unsafe {
+                $crate::kernel::isa::with_avx512(#[inline(always)] || $body::<$($t,)* true>($($arg),*))
+            },
+        }
+    };
+}
+pub(crate) use on_isa;

@@ -1,0 +1,5 @@
+//! The inner loops, each written once and compiled for every instruction set.
+
+pub mod gemm;
+pub mod isa;
+pub mod math;

@@ -1,0 +1,79 @@
+//! One operator a file: forward, gradient towards the input, second-order jet.
+
+pub mod activation;
+pub mod add;
+pub mod affine;
+pub mod attention;
+
+pub mod conv;
+pub mod depthwise;
+pub mod gated;
+pub mod layer_norm;
+pub mod pool;
+pub mod shortcut;
+pub mod tokens;
+
+use crate::buffer::Buffer;
+use crate::real::Real;
+use crate::tensor::{Gradients, Shape, Tensor, Workspace};
+
+/// What an operator kept of a forward pass for its vjp.
+pub type Saved<T> = Option<Buffer<T>>;
+
+/// What the vjp of a step is given.
+pub struct Back<'a, T: Real> {
+    /// Node ids of the inputs.
+    pub nodes: &'a [usize],
+    /// Shapes of the inputs.
+    pub shapes: &'a [Shape],
+    /// Values of the inputs, where [`Rule::keeps_inputs`].
+    pub inputs: Vec<Option<&'a Tensor<T>>>,
+    /// Value of the output, where [`Rule::keeps_output`].
+    pub output: Option<&'a Tensor<T>>,
+    /// What `forward` saved.
+    pub saved: Saved<T>,
+}
+
+impl<T: Real> Back<'_, T> {
+    /// Value of input `i`; the rule said it keeps its inputs.
+    pub(crate) fn input(&self, i: usize) -> &Tensor<T> {
+        self.inputs[i].expect("the rule keeps its inputs")
+    }
+
+    /// Value of the output; the rule said it keeps it.
+    pub(crate) fn output(&self) -> &Tensor<T> {
+        self.output.expect("the rule keeps its output")
+    }
+}
+
+/// An operator made ready for one instruction set and number type.
+pub trait Rule<T: Real>: Send + Sync {
+    /// The output. With several planes it is the jet: plane i is the i-th derivative.
+    /// With `save`, also what [`Rule::vjp`] will need (one plane only).
+    fn forward(
+        &self,
+        ws: &mut Workspace<T>,
+        inputs: &[&Tensor<T>],
+        shape: Shape,
+        save: bool,
+    ) -> (Tensor<T>, Saved<T>);
+
+    /// Adds to the inputs' gradients what the output's gradient `grad` contributes.
+    fn vjp(&self, ws: &mut Workspace<T>, grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>);
+
+    /// Whether the vjp reads the inputs' values.
+    fn keeps_inputs(&self) -> bool {
+        false
+    }
+
+    /// Whether the vjp reads the output's value.
+    fn keeps_output(&self) -> bool {
+        false
+    }
+}
+
+/// The jet of a product of two numbers.
+#[inline(always)]
+pub(crate) fn product_jet<T: Real>(a: [T; 3], b: [T; 3]) -> [T; 3] {
+    [a[0] * b[0], a[1] * b[0] + a[0] * b[1], a[2] * b[0] + T::of(2.0) * a[1] * b[1] + a[0] * b[2]]
+}

@@ -1,0 +1,96 @@
+//! The two number types networks run in: f32 for measuring, f64 for checking it.
+
+use std::fmt::Debug;
+use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
+
+use crate::kernel::math;
+
+/// A floating-point type the engine computes in.
+pub trait Real:
+    Copy
+    + Debug
+    + Default
+    + PartialOrd
+    + Send
+    + Sync
+    + 'static
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + SubAssign
+    + MulAssign
+{
+    /// Zero.
+    const ZERO: Self;
+    /// One.
+    const ONE: Self;
+    /// Nearest value to `x`.
+    fn of(x: f64) -> Self;
+    /// Nearest value to `x`; exact.
+    fn of_f32(x: f32) -> Self;
+    /// As f64; exact.
+    fn f64(self) -> f64;
+    /// √self, correctly rounded.
+    fn sqrt(self) -> Self;
+    /// self·a + b in one rounding.
+    fn mul_add(self, a: Self, b: Self) -> Self;
+    /// The larger; `other` if either is NaN.
+    fn max(self, other: Self) -> Self;
+    /// The smaller; `other` if either is NaN.
+    fn min(self, other: Self) -> Self;
+    /// eˣ.
+    fn exp(self) -> Self;
+    /// (Φ(x), φ(x)): distribution function and density of the standard normal.
+    fn normal(self) -> (Self, Self);
+}
+
+macro_rules! real {
+    ($t:ty, $exp:path, $normal:path) => {
+        impl Real for $t {
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            #[inline(always)]
+            fn of(x: f64) -> Self {
+                x as $t
+            }
+            #[inline(always)]
+            fn of_f32(x: f32) -> Self {
+                x as $t
+            }
+            #[inline(always)]
+            fn f64(self) -> f64 {
+                self as f64
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                self.sqrt()
+            }
+            #[inline(always)]
+            fn mul_add(self, a: Self, b: Self) -> Self {
+                self.mul_add(a, b)
+            }
+            #[inline(always)]
+            fn max(self, other: Self) -> Self {
+                if self > other { self } else { other }
+            }
+            #[inline(always)]
+            fn min(self, other: Self) -> Self {
+                if self < other { self } else { other }
+            }
+            #[inline(always)]
+            fn exp(self) -> Self {
+                $exp(self)
+            }
+            #[inline(always)]
+            fn normal(self) -> (Self, Self) {
+                $normal(self)
+            }
+        }
+    };
+}
+
+real!(f32, math::exp_f32, math::normal_f32);
+real!(f64, math::exp_f64, math::normal_f64);

@@ -1,0 +1,121 @@
+//! Activations: rows of channels, and their jets.
+
+use crate::buffer::{Buffer, Pool};
+use crate::kernel::isa::Isa;
+use crate::real::Real;
+
+/// Shape of an activation: `h`·`w` rows of `c` channels. Token sequences have `w` = 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Height, or number of tokens.
+    pub h: usize,
+    /// Width.
+    pub w: usize,
+    /// Channels.
+    pub c: usize,
+}
+
+impl Shape {
+    /// `h`×`w`×`c`.
+    pub fn new(h: usize, w: usize, c: usize) -> Self {
+        Shape { h, w, c }
+    }
+
+    /// Rows: `h`·`w`.
+    pub fn rows(self) -> usize {
+        self.h * self.w
+    }
+
+    /// Values: `h`·`w`·`c`.
+    pub fn len(self) -> usize {
+        self.rows() * self.c
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}×{}×{}", self.h, self.w, self.c)
+    }
+}
+
+/// One activation, or its jet: plane 0 holds the values, plane 1 the first and plane 2 the
+/// second derivatives along a line; planes follow each other in memory, each row-major.
+pub struct Tensor<T: Real> {
+    /// Shape of one plane.
+    pub shape: Shape,
+    /// All planes.
+    pub data: Buffer<T>,
+}
+
+impl<T: Real> Tensor<T> {
+    /// 1 for plain values, 3 for a second-order jet.
+    pub fn planes(&self) -> usize {
+        self.data.len() / self.shape.len().max(1)
+    }
+
+    /// Plane `p`.
+    pub fn plane(&self, p: usize) -> &[T] {
+        &self.data[p * self.shape.len()..][..self.shape.len()]
+    }
+
+    /// Plane `p`.
+    pub fn plane_mut(&mut self, p: usize) -> &mut [T] {
+        let len = self.shape.len();
+        &mut self.data[p * len..][..len]
+    }
+}
+
+/// What a rule works with: the instruction set and this thread's free memory.
+pub struct Workspace<T: Real> {
+    pub(crate) isa: Isa,
+    pub(crate) pool: Pool<T>,
+}
+
+impl<T: Real> Workspace<T> {
+    /// A workspace for kernels of `isa`.
+    pub fn new(isa: Isa) -> Self {
+        Workspace { isa, pool: Pool::default() }
+    }
+
+    /// `planes` planes of `shape`, to be overwritten.
+    pub(crate) fn tensor(&mut self, shape: Shape, planes: usize) -> Tensor<T> {
+        Tensor { shape, data: self.pool.take(shape.len() * planes) }
+    }
+
+    pub(crate) fn zeroed(&mut self, shape: Shape) -> Tensor<T> {
+        Tensor { shape, data: self.pool.take_zeroed(shape.len()) }
+    }
+}
+
+/// Gradients on their way back, one slot a node.
+pub struct Gradients<T: Real> {
+    pub(crate) slots: Vec<Option<Tensor<T>>>,
+}
+
+impl<T: Real> Gradients<T> {
+    /// Adds `gradient` to the slot of `node`.
+    pub(crate) fn add(&mut self, ws: &mut Workspace<T>, node: usize, gradient: Tensor<T>) {
+        match &mut self.slots[node] {
+            Some(sum) => {
+                for (s, g) in sum.data.iter_mut().zip(gradient.data.iter()) {
+                    *s += *g;
+                }
+                ws.pool.give(gradient.data);
+            }
+            slot => *slot = Some(gradient),
+        }
+    }
+
+    /// The slot's gradient so far and whether it is new (then its contents are to be overwritten).
+    pub(crate) fn open(&mut self, ws: &mut Workspace<T>, node: usize, shape: Shape) -> (Tensor<T>, bool) {
+        match self.slots[node].take() {
+            Some(tensor) => (tensor, false),
+            None => (ws.tensor(shape, 1), true),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Every operator's vjp and jet against finite differences of its own forward pass in f64,
+//! and every instruction set in f32 against f64.
+
+use nn::engine::Network;
+use nn::graph::{Graph, Op};
+use nn::kernel::isa::Isa;
+use nn::op::activation::Activation;
+use nn::op::attention::{AttentionRule, Part};
+use nn::op::conv::Window;
+
+/// Values in [−1, 1) from a linear congruence: the tests need no more.
+struct Values(u64);
+
+impl Values {
+    fn next(&mut self, scale: f64) -> f64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((self.0 >> 40) as f64 / (1u64 << 23) as f64 - 1.0) * scale
+    }
+
+    fn f32(&mut self, len: usize, scale: f64) -> Vec<f32> {
+        (0..len).map(|_| self.next(scale) as f32).collect()
+    }
+
+    fn f64(&mut self, len: usize, scale: f64) -> Vec<f64> {
+        (0..len).map(|_| self.next(scale)).collect()
+    }
+}
+
+fn point(v: &mut Values, input: usize, out: usize, rows: (usize, usize)) -> Op {
+    Op::Conv { window: Window::POINT, size: rows, weight: v.f32(input * out, 1.0), bias: v.f32(out, 0.5) }
+}
+
+/// 9×9×3 → 5 channels by a strided 3×3 convolution with a sloping activation: gives every
+/// operator under test an input it can bend.
+fn stem(v: &mut Values, channels: usize, activation: Activation) -> (Graph, usize) {
+    let mut g = Graph::new(9);
+    let op = Op::Affine { scale: v.f32(3, 1.0), shift: v.f32(3, 0.3) };
+    let x = g.add("affine", op, &[0]).unwrap();
+    let window = Window { kh: 3, kw: 3, stride: 2, top: 0, left: 1 };
+    let op = Op::Conv { window, size: (4, 5), weight: v.f32(channels * 27, 0.5), bias: v.f32(channels, 0.5) };
+    let x = g.add("conv", op, &[x]).unwrap();
+    let x = g.add("bend", Op::Activation(activation), &[x]).unwrap();
+    (g, x)
+}
+
+fn cases() -> Vec<(&'static str, Graph)> {
+    use Activation::{Gelu, Relu, Relu6, Silu};
+    let mut v = Values(7);
+    let mut all = Vec::new();
+    for (name, activation) in [("gelu", Gelu), ("silu", Silu), ("relu", Relu), ("relu6", Relu6)] {
+        let (g, _) = stem(&mut v, 5, activation);
+        all.push((name, g));
+    }
+
+    // An activation that cannot merge: its input has two readers.
+    let (mut g, x) = stem(&mut v, 6, Gelu);
+    let y = g.add("silu", Op::Activation(Silu), &[x]).unwrap();
+    g.add("add", Op::Add, &[x, y]).unwrap();
+    all.push(("activation and add", g));
+
+    // Residual merged into the linear layer, with and without an activation after it.
+    for after in [None, Some(Silu), Some(Relu)] {
+        let (mut g, x) = stem(&mut v, 6, Gelu);
+        let op = point(&mut v, 6, 6, (4, 5));
+        let y = g.add("linear", op, &[x]).unwrap();
+        let y = g.add("add", Op::Add, &[x, y]).unwrap();
+        if let Some(f) = after {
+            g.add("after", Op::Activation(f), &[y]).unwrap();
+        }
+        all.push(("residual", g));
+    }
+
+    for (kernel, stride, pad, size) in
+        [(3, 1, 1, (4, 5)), (3, 2, 0, (2, 3)), (5, 1, 2, (4, 5)), (5, 2, 2, (2, 3)), (3, 2, 1, (2, 3))]
+    {
+        let window = Window { kh: kernel, kw: kernel, stride, top: pad, left: pad };
+        let taps = kernel * kernel;
+        for channels in [16, 21] {
+            let (mut g, x) = stem(&mut v, channels, Silu);
+            let (weight, bias) = (v.f32(channels * taps, 0.5), v.f32(channels, 0.5));
+            let x = g.add("depthwise", Op::Depthwise { window, size, weight, bias }, &[x]).unwrap();
+            g.add("act", Op::Activation(if channels == 16 { Gelu } else { Relu6 }), &[x]).unwrap();
+            all.push(("depthwise", g));
+        }
+        let (mut g, x) = stem(&mut v, 7, Silu);
+        let (weight, bias) = (v.f32(4 * 7 * taps, 0.3), v.f32(4, 0.5));
+        g.add("conv2", Op::Conv { window, size, weight, bias }, &[x]).unwrap();
+        all.push(("conv", g));
+    }
+
+    for affine in [false, true] {
+        let (mut g, x) = stem(&mut v, 19, Gelu);
+        let affine = affine.then(|| (v.f32(19, 1.0), v.f32(19, 0.5)));
+        g.add("norm", Op::LayerNorm { eps: 1e-3, affine }, &[x]).unwrap();
+        all.push(("layer norm", g));
+    }
+
+    // Q, K and V in one node, then in two with a single query.
+    let (mut g, x) = stem(&mut v, 5, Gelu);
+    let op = point(&mut v, 5, 18, (4, 5));
+    let qkv = g.add("qkv", op, &[x]).unwrap();
+    let part = |input, column| Part { input, column };
+    let rule = AttentionRule { heads: 2, dim: 3, query: part(0, 0), key: part(0, 6), value: part(0, 12) };
+    g.add("attention", Op::Attention(rule), &[qkv]).unwrap();
+    all.push(("attention", g));
+    let (mut g, x) = stem(&mut v, 5, Gelu);
+    let first = g.add("first", Op::FirstTokens(1), &[x]).unwrap();
+    let (q, kv) = (point(&mut v, 5, 6, (1, 1)), point(&mut v, 5, 12, (4, 5)));
+    let q = g.add("q", q, &[first]).unwrap();
+    let kv = g.add("kv", kv, &[x]).unwrap();
+    let rule = AttentionRule { heads: 2, dim: 3, query: part(0, 0), key: part(1, 0), value: part(1, 6) };
+    g.add("attention", Op::Attention(rule), &[q, kv]).unwrap();
+    all.push(("attention, class token only", g));
+
+    let (mut g, x) = stem(&mut v, 4, Silu);
+    let op = Op::Tokens { prefix: v.f32(8, 1.0), position: v.f32(80, 1.0) };
+    let x = g.add("tokens", op, &[x]).unwrap();
+    let op = point(&mut v, 4, 6, (22, 1));
+    let x = g.add("linear", op, &[x]).unwrap();
+    g.add("gate", Op::GatedSilu, &[x]).unwrap();
+    all.push(("tokens and gate", g));
+
+    let (mut g, x) = stem(&mut v, 4, Silu);
+    let x = g.add("shortcut", Op::Shortcut { stride: 2, pad_channels: 3 }, &[x]).unwrap();
+    g.add("pool", Op::GlobalAveragePool, &[x]).unwrap();
+    all.push(("shortcut and pool", g));
+    all
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn norm(a: &[f64]) -> f64 {
+    dot(a, a).sqrt()
+}
+
+fn distance(a: &[f64], b: &[f64]) -> f64 {
+    norm(&a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>())
+}
+
+#[test]
+fn vjp_and_jet_agree_with_finite_differences() {
+    for (case, (name, graph)) in cases().into_iter().enumerate() {
+        let net = Network::<f64>::new(&graph);
+        let mut ws = net.workspace();
+        let mut v = Values(100 + case as u64);
+        let x: Vec<f64> = v.f64(net.input_len(), 0.5).iter().map(|x| x + 0.5).collect();
+        let cotangent = v.f64(net.feature_len(), 1.0);
+        let (feature, tape) = net.forward_saving(&mut ws, &x);
+        assert_eq!(feature, net.forward(&mut ws, &x), "{name}: saving changes nothing");
+        let gradient = net.vjp(&mut ws, tape, &cotangent);
+        for _ in 0..4 {
+            let d = v.f64(net.input_len(), 1.0);
+            let mut at = |t: f64| {
+                let moved: Vec<f64> = x.iter().zip(&d).map(|(x, d)| x + t * d).collect();
+                net.forward(&mut ws, &moved)
+            };
+            let h = 1e-4;
+            let (plus, minus) = (at(h), at(-h));
+            let slope: Vec<f64> = plus.iter().zip(&minus).map(|(p, m)| (p - m) / (2.0 * h)).collect();
+            let (expected, found) = (dot(&slope, &cotangent), dot(&gradient, &d));
+            // Central differences err by h²·f‴/6 ≈ 1e-8·f‴; kinks inside ±h would show as far more.
+            let scale = norm(&slope) * norm(&cotangent) + 1e-3;
+            assert!((expected - found).abs() < 1e-6 * scale, "{name} ({case}): vjp {found} for {expected}");
+            if net.smooth().is_err() {
+                assert!(net.jet(&mut ws, &x, &d).is_err());
+                continue;
+            }
+            let [y0, y1, y2] = net.jet(&mut ws, &x, &d).unwrap();
+            assert!(distance(&y0, &feature) <= 1e-14 * norm(&feature) + 1e-14, "{name} ({case}): jet value");
+            assert!(distance(&y1, &slope) < 1e-6 * (norm(&slope) + 1.0), "{name} ({case}): first derivative");
+            // Fourth-order stencil: error h⁴·f⁗/90 plus rounding 1e-16/h², both below 1e-7 at h = 3e-3.
+            let h = 3e-3;
+            let mut at = |t: f64| {
+                let moved: Vec<f64> = x.iter().zip(&d).map(|(x, d)| x + t * d).collect();
+                net.forward(&mut ws, &moved)
+            };
+            let (a, b, c, e) = (at(-2.0 * h), at(-h), at(h), at(2.0 * h));
+            let bend: Vec<f64> = (0..feature.len())
+                .map(|i| (-a[i] + 16.0 * b[i] - 30.0 * feature[i] + 16.0 * c[i] - e[i]) / (12.0 * h * h))
+                .collect();
+            let error = distance(&y2, &bend) / (norm(&bend) + 1.0);
+            assert!(error < 1e-5, "{name} ({case}): second derivative off by {error:e}");
+        }
+    }
+}
+
+/// f32 against f64 for every instruction set: forward, gradient, jet. Among themselves the
+/// sets then agree to twice that, and the portable one is within 1e-5 of the fast ones.
+#[test]
+fn instruction_sets_agree() {
+    for (case, (name, graph)) in cases().into_iter().enumerate() {
+        let exact = Network::<f64>::new(&graph);
+        let mut ws = exact.workspace();
+        let mut v = Values(500 + case as u64);
+        let x: Vec<f32> = v.f32(exact.input_len(), 0.5).iter().map(|x| x + 0.5).collect();
+        let d = v.f32(exact.input_len(), 1.0);
+        let cotangent = v.f32(exact.feature_len(), 1.0);
+        let wide = |x: &[f32]| x.iter().map(|&x| x as f64).collect::<Vec<f64>>();
+        let (feature, tape) = exact.forward_saving(&mut ws, &wide(&x));
+        let gradient = exact.vjp(&mut ws, tape, &wide(&cotangent));
+        for isa in Isa::available() {
+            let net = Network::<f32>::with_isa(&graph, isa);
+            let mut ws = net.workspace();
+            let (found, tape) = net.forward_saving(&mut ws, &x);
+            let back = net.vjp(&mut ws, tape, &cotangent);
+            // A few dozen roundings of 6e-8 each; 3e-6 leaves room for cancellation in the norms.
+            let close = |a: &[f32], b: &[f64]| distance(&wide(a), b) <= 3e-6 * (norm(b) + 0.1);
+            assert!(close(&found, &feature), "{name} ({case}) on {}: forward", isa.name());
+            assert!(close(&back, &gradient), "{name} ({case}) on {}: gradient", isa.name());
+            if let Ok(jet) = net.jet(&mut ws, &x, &d) {
+                let exact = exact.jet(&mut exact.workspace(), &wide(&x), &wide(&d)).unwrap();
+                for p in 0..3 {
+                    let error = distance(&wide(&jet[p]), &exact[p]) / (norm(&exact[p]) + 0.1);
+                    assert!(error < 1e-5, "{name} ({case}) on {}: jet {p} off by {error:e}", isa.name());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_piecewise_linear_layer_is_named() {
+    let (graph, _) = stem(&mut Values(1), 4, Activation::Relu);
+    let net = Network::<f32>::new(&graph);
+    let error = net.smooth().unwrap_err();
+    assert_eq!(error.kind(), nn::ErrorKind::NoSecondDerivative);
+    assert!(error.to_string().starts_with("bend: this layer is piecewise linear"), "{error}");
+}
