@@ -1,106 +1,305 @@
-"""Seconds a whole `paper` measurement takes, this project's binary against PyTorch, alternating in one run.
+"""Seconds a whole measurement takes: this project's binary against PyTorch, taking turns in one run.
 
-    python benches/against_pytorch.py BINARY IMAGES OUTPUT.json [--images 8] [--rounds 3] [--networks NAME,NAME]
+    python benches/against_pytorch.py BINARY IMAGES OUTPUT.json
+        [--images 8] [--rounds 3] [--networks NAME,NAME] [--protocols paper,exact] [--pytorch-only]
 
-PyTorch does the same work on the same images and threads: 13 forward passes for complexity and its noise floor, ten
-forward + input-gradient passes and a final forward for vulnerability, batch of all images, no graph where none is
-needed, in contiguous and channels-last layout; its faster layout counts. Decoding is left out of PyTorch's time and in
-ours. Needs torch, timm, safetensors, pillow, numpy, efficientnet-lite-pytorch.
+IMAGES is a folder of photos, of which the first are used. Both do the same work on the same images with two cores:
+paper: 13 forward passes (the path and two probes of its noise floor), ten forward + input-gradient passes, a last forward.
+exact (smooth networks only): a second-order jet, a jvp and a vjp for the first step, nine more gradients, a last forward.
+
+PyTorch at its best: eager f32, one batch of up to eight, no graph where none is needed, no weight gradients, BatchNorm
+folded into the convolutions, fused attention (not in jets, where it has no derivative), warmed up; in both memory layouts,
+as one process of two threads and as two processes of one thread. The fastest of these four, by median, is what counts.
+Its time holds neither start-up, nor loading of weights, nor decoding, nor writing; the binary's holds all of these.
+
+`--protocols` also takes `forward` and `vjp` (one pass over the images), for which there is no command of the binary.
+Raw timings and the machine's facts go to OUTPUT.json (bench-runs/ by habit). Needs reference/requirements.txt.
 """
 
-import argparse, json, os, platform, shutil, statistics, subprocess, tempfile, time
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
+ROOT = Path(__file__).resolve().parent.parent
+CORES = 2
+BATCH = 8
+LAYOUTS = ("contiguous", "channels_last")
+NETWORKS = ("efficientnet-lite0", "dinov2-vits14")
+PX = 224
 
 
-def load(name, folder):
-    """(PyTorch module giving the feature, extra arguments of the binary)"""
+# --- PyTorch, in processes of its own --------------------------------------------------------------------------------
+
+
+def build(network):
+    """(module, the tensors to write as the binary's weights file or None where the binary has its own)"""
+    import torch
+    from torch import nn
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    from backbones import Case, backbone, specs
+    from lite_normalisation import published_weights
+
+    if network == "efficientnet-lite0":
+        net = backbone(Case(network, network, PX), published_weights("0"), torch.float32)
+        pairs = (("_conv_stem", "_bn0"), ("_conv_head", "_bn1"), ("_expand_conv", "_bn0"))
+        pairs += (("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
+        for part in (net.body.net, *net.body.net._blocks):
+            for conv, norm in pairs:
+                if hasattr(part, conv):
+                    setattr(part, conv, fuse_conv_bn_eval(getattr(part, conv), getattr(part, norm)))
+                    setattr(part, norm, nn.Identity())
+        return net.requires_grad_(False), None
+    case = Case(network, network, PX, None, PX // 14)
+    tensors = {spec.name: spec.generate() for spec in specs(case)}
+    return backbone(case, tensors, torch.float32), tensors
+
+
+def fused_attention(net, on):
+    for module in net.modules():
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = on
+
+
+def run(net, images, protocol):
+    """One measurement of a batch, or one pass over it."""
+    import torch
+
+    import method
+
+    def random(like):
+        return torch.empty_like(like).uniform_(-method.ATTACK_START, method.ATTACK_START)
+
+    if protocol == "forward":
+        with torch.inference_mode():
+            net(images)
+        return
+    if protocol == "vjp":
+        point = images.detach().requires_grad_()
+        features = net(point)
+        torch.autograd.grad(features, point, grad_outputs=torch.ones_like(features))
+        return
+    noise = torch.randn_like(images)
+    if protocol == "paper":
+        path = method.path_complexity(net, images, noise)
+        with torch.inference_mode():
+            for t in (5 - 1 / 32, 5 + 1 / 32):
+                net((images + t * method.EPSILON * method.unit(noise)).clamp(0, 1))
+        method.attack(net, images, random(images), target=path.features[:, 0].clone())
+        return
+    fused_attention(net, False)
+    with torch.no_grad():
+        method.exact_complexity(net, images, noise)
+    # the attack's first step takes a jvp, so it waits with the fused kernel until that is done
+    first = random(images)
+    with torch.no_grad():
+        _, moved = torch.func.jvp(net, (images,), (first,))
+    fused_attention(net, True)
+    point = images.detach().requires_grad_()
+    target = net(point)
+    (gradient,) = torch.autograd.grad(target, point, grad_outputs=moved)
+    point = images + (first + method.ATTACK_STEP_SIZE * gradient.sign())
+    method.attack(net, images, (point - images).detach(), steps=method.ATTACK_STEPS - 1, target=target.detach())
+
+
+def worker(pipe, threads, network, pixels):
+    sys.path.insert(0, str(ROOT / "reference"))
+    import warnings
+
+    warnings.filterwarnings("ignore")
+    import torch
+
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
-    if name == "dinov2-vits14":
-        import timm
-        from safetensors.torch import save_file
-        net = timm.create_model("vit_small_patch14_dinov2", img_size=224, num_classes=0).eval()
-        save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "vits14.safetensors")
-        return net, ["--weights", str(folder / "vits14.safetensors")]
-    from efficientnet_lite_pytorch import EfficientNet
-    net = EfficientNet.from_name("efficientnet-lite0").eval()
-
-    class Pooled(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.net = net
-
-        def forward(self, x):
-            return self.net.extract_features(x).mean((2, 3))
-
-    return Pooled().eval(), []
+    net, _ = build(network)
+    fused_attention(net, True)
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255)  # NHWC → NCHW
+    formats = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+    run(net, images[:1].contiguous(), "paper")  # warm-up
+    pipe.send("ready")
+    while (job := pipe.recv()) is not None:
+        protocol, layout = job
+        net.to(memory_format=formats[layout])
+        batches = [b.contiguous(memory_format=formats[layout]) for b in images.split(BATCH)]
+        pipe.send("ready")
+        pipe.recv()
+        started = time.perf_counter()
+        for batch in batches:
+            run(net, batch, protocol)
+        pipe.send(time.perf_counter() - started)
 
 
-def measure(net, x):
-    mean = torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-    std = torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
-    feature_of = lambda x: net((x - mean) / std)
-    with torch.inference_mode():
-        n = torch.randn_like(x)
-        n /= n.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
-        path = [feature_of((x + k * 0.01 * n).clamp(0, 1)) for k in [*range(11), 5 - 1 / 32, 5 + 1 / 32]]
-        v = [b - a for a, b in zip(path[:10], path[1:11])]
-        torch.stack([torch.cosine_similarity(a, b).clamp(-1, 1).arccos() for a, b in zip(v, v[1:])]).mean(0)
-    target = path[0].clone()
-    at = (x + torch.empty_like(x).uniform_(-1e-6, 1e-6)).clamp(0, 1)
-    for _ in range(10):
-        at.requires_grad_(True)
-        loss = ((feature_of(at) - target) ** 2).mean(1).sum()
-        (gradient,) = torch.autograd.grad(loss, at)
-        at = (x + (at.detach() + 2 / 255 * gradient.sign() - x).clamp(-8 / 255, 8 / 255)).clamp(0, 1)
-    with torch.inference_mode():
-        return (feature_of(at) - target).norm(dim=1)
+class Pool:
+    """`processes` workers, each with its share of the images and `threads` threads."""
+
+    def __init__(self, processes, threads, network, pixels):
+        context = multiprocessing.get_context("spawn")
+        self.pipes, self.workers = [], []
+        for n in range(processes):
+            here, there = context.Pipe()
+            share = pixels[n::processes]
+            process = context.Process(target=worker, args=(there, threads, network, share), daemon=True)
+            process.start()
+            self.pipes.append(here)
+            self.workers.append(process)
+        self.wait()
+
+    def wait(self):
+        for pipe, process in zip(self.pipes, self.workers):
+            try:
+                pipe.recv()
+            except EOFError:
+                process.join()
+                sys.exit(f"a PyTorch process ended with status {process.exitcode}; its message stands above")
+
+    def seconds(self, protocol, layout):
+        """Wall time from the start of all workers to the end of the last."""
+        for pipe in self.pipes:
+            pipe.send((protocol, layout))
+        self.wait()
+        started = time.perf_counter()
+        for pipe in self.pipes:
+            pipe.send("go")
+        self.wait()
+        return time.perf_counter() - started
+
+    def close(self):
+        for pipe in self.pipes:
+            pipe.send(None)
+        for process in self.workers:
+            process.join()
+
+
+# --- the binary and the comparison -----------------------------------------------------------------------------------
+
+
+def binary_seconds(binary, images, folder, network, protocol, weights):
+    command = [str(binary), "measure", str(images), "-o", str(folder / "table.parquet"), "--backbone", network]
+    command += ["--protocol", protocol, "--no-cache", "--threads", str(CORES), *weights]
+    (folder / "table.parquet").unlink(missing_ok=True)  # else the run would go on where the last one ended
+    started = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def machine():
+    model = ""
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
+    return {"cpu": model, "cores": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()}
+
+
+def prepare(source, folder, count):
+    """Copies the first `count` images to `folder`; N×224×224×3 uint8 of their centre crops."""
+    import numpy as np
+
+    sys.path.insert(0, str(ROOT / "reference"))
+    from method_facts import photo
+
+    files = sorted(p for p in source.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))[:count]
+    if len(files) < count:
+        sys.exit(f"{source}: {len(files)} images, expected at least {count}")
+    folder.mkdir()
+    for n, file in enumerate(files):
+        shutil.copy(file, folder / f"{n:03}-{file.name}")
+    stack = np.concatenate([photo(f).permute(0, 2, 3, 1).numpy() for f in files])
+    return np.rint(stack * 255).astype(np.uint8)
+
+
+def weights_file(network, folder):
+    from safetensors.torch import save_file
+
+    _, tensors = build(network)
+    if tensors is None:
+        return []
+    path = folder / f"{network}.safetensors"
+    save_file(tensors, path)
+    return ["--weights", str(path)]
 
 
 def main():
-    args = argparse.ArgumentParser()
-    args.add_argument("binary"), args.add_argument("folder"), args.add_argument("output")
-    args.add_argument("--images", type=int, default=8)
-    args.add_argument("--rounds", type=int, default=3)
-    args.add_argument("--networks", default="efficientnet-lite0,dinov2-vits14")
-    args = args.parse_args()
-    torch.set_num_threads(2)
-    result = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__,
-              "threads": 2, "images": args.images, "networks": {}}
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("binary", type=Path)
+    arguments.add_argument("source", type=Path, metavar="IMAGES")
+    arguments.add_argument("output", type=Path, metavar="OUTPUT.json")
+    arguments.add_argument("--images", type=int, default=8)
+    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--networks", default=",".join(NETWORKS))
+    arguments.add_argument("--protocols", default="paper,exact")
+    arguments.add_argument("--pytorch-only", action="store_true")
+    given = arguments.parse_args()
+    if not given.pytorch_only and not given.binary.is_file():
+        sys.exit(f"{given.binary}: no such binary; build it, or give --pytorch-only")
+    networks = given.networks.split(",")
+    if unknown := set(networks) - set(NETWORKS):
+        sys.exit(f"no benchmark of {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
+    if unknown := set(given.protocols.split(",")) - {"paper", "exact", "forward", "vjp"}:
+        sys.exit(f"no benchmark of {', '.join(sorted(unknown))}; there are paper, exact, forward, vjp")
+
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        (folder / "images").mkdir()
-        files = sorted(p for p in Path(args.folder).rglob("*") if p.suffix.lower() in (".jpg", ".png"))[: args.images]
-        for file in files:
-            shutil.copy(file, folder / "images" / file.name)
-        pixels = [np.asarray(Image.open(f).convert("RGB").resize((224, 224), Image.BICUBIC)) for f in files]
-        x = torch.tensor(np.stack(pixels)).permute(0, 3, 1, 2).float().div(255)
-        for name in args.networks.split(","):
-            net, extra = load(name, folder)
-            # Parameters never need a gradient here; leaving it on would make PyTorch compute them.
-            for p in net.parameters():
-                p.requires_grad_(False)
-            seconds = {"ours": [], "contiguous": [], "channels_last": []}
-            for _ in range(args.rounds):
-                command = [args.binary, "measure", str(folder / "images"), "-o", str(folder / "t.parquet"),
-                           "--backbone", name, "--no-cache", "--threads", "2", *extra]
-                start = time.perf_counter()
-                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-                seconds["ours"].append(time.perf_counter() - start)
-                for layout, memory in [("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last)]:
-                    start = time.perf_counter()
-                    measure(net.to(memory_format=memory), x.contiguous(memory_format=memory))
-                    seconds[layout].append(time.perf_counter() - start)
-            medians = {k: statistics.median(v) for k, v in seconds.items()}
-            ratio = min(medians["contiguous"], medians["channels_last"]) / medians["ours"]
-            print(name, {k: round(v, 2) for k, v in medians.items()}, f"PyTorch / ours = {ratio:.2f}", flush=True)
-            result["networks"][name] = {"seconds": seconds, "ratio": ratio}
-            Path(args.output).write_text(json.dumps(result, indent=1) + "\n")
+        pixels = prepare(given.source, folder / "images", given.images)
+        import torch
+
+        result = {
+            "script": "benches/against_pytorch.py",
+            "machine": machine(),
+            "torch": torch.__version__,
+            "images": given.images,
+            "batch": BATCH,
+            "rounds": given.rounds,
+            "runs": [],
+        }
+        if not given.pytorch_only:
+            version = subprocess.run([given.binary, "--version"], capture_output=True, text=True, check=True).stdout
+            digest = hashlib.sha256(given.binary.read_bytes()).hexdigest()
+            result["binary"] = {"version": version.strip(), "sha256": digest}
+        for network in networks:
+            weights = weights_file(network, folder)
+            pools = {f"{p}x{CORES // p}": Pool(p, CORES // p, network, pixels) for p in (1, CORES)}
+            for protocol in given.protocols.split(","):
+                if protocol == "exact" and network.startswith("efficientnet"):
+                    continue  # kinks: refused by the binary, meaningless in PyTorch
+                ours_too = not given.pytorch_only and protocol in ("paper", "exact")
+                seconds, load = {}, []
+                for _ in range(given.rounds):
+                    load.append(os.getloadavg()[0])
+                    for name, pool in pools.items():
+                        for layout in LAYOUTS:
+                            taken = pool.seconds(protocol, layout)
+                            seconds.setdefault(f"pytorch {name} {layout}", []).append(taken)
+                    if ours_too:
+                        taken = binary_seconds(given.binary, folder / "images", folder, network, protocol, weights)
+                        seconds.setdefault("binary", []).append(taken)
+                medians = {name: statistics.median(times) for name, times in seconds.items()}
+                best = min((n for n in medians if n != "binary"), key=medians.get)
+                row = {"network": network, "protocol": protocol, "load_average": load, "seconds": seconds}
+                row["best_pytorch"] = best
+                row["pytorch_seconds_per_image"] = medians[best] / given.images
+                print(f"{network} {protocol}: {best} {medians[best] / given.images:.3f} s/image", end="")
+                if ours_too:
+                    row["binary_seconds_per_image"] = medians["binary"] / given.images
+                    row["pytorch_over_binary"] = medians[best] / medians["binary"]
+                    print(f", binary {medians['binary'] / given.images:.3f} s/image, ", end="")
+                    print(f"PyTorch / binary = {row['pytorch_over_binary']:.2f}", end="")
+                print("\n    " + ", ".join(f"{n} {m:.2f} s" for n, m in medians.items()), flush=True)
+                result["runs"].append(row)
+                given.output.parent.mkdir(parents=True, exist_ok=True)
+                given.output.write_text(json.dumps(result, indent=1) + "\n")
+            for pool in pools.values():
+                pool.close()
 
 
 if __name__ == "__main__":
-    os.environ.pop("OPENBLAS_CORETYPE", None)
     main()

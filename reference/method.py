@@ -78,10 +78,12 @@ def _distance_gradient(net, point, target):
 
 
 def _noise_free_gradient(net, images, start):
-    """Jᵀ(J·δ0) at the images: the direction of the distance's gradient as the start shrinks to the image itself."""
-    _, moved = torch.func.jvp(net, (images,), (start,))
+    """(M(x), Jᵀ(J·δ0)) at the images: the latter is where the distance's gradient points as the start shrinks to 0."""
+    with torch.no_grad():
+        _, moved = torch.func.jvp(net, (images,), (start,))
     point = images.detach().requires_grad_()
-    return torch.autograd.grad(net(point), point, grad_outputs=moved)[0]
+    features = net(point)
+    return features.detach(), torch.autograd.grad(features, point, grad_outputs=moved)[0]
 
 
 def attack(
@@ -94,17 +96,22 @@ def attack(
     epsilon=ATTACK_EPSILON,
     step_size=ATTACK_STEP_SIZE,
     distances=False,
+    target=None,
 ):
     """(attacked images, distances): projected sign-gradient steps on the feature distance from M(images).
 
     start: δ0, U(−1e-6, 1e-6) under every protocol. ascend: True as the paper describes, False as the released code does.
     noise_free_start: the first step's gradient is Jᵀ(J·δ0), δ0 without the entries that leave the box (`exact`).
+    target: M(images), B×D, if the caller has it already.
     distances: B×(J+1) of ‖M(x^j) − M(x)‖₂ for j = 0..J if asked for, else B×1 with the last only, which is V.
     """
     sign = 1 if ascend else -1
     start = inside(images, start)
-    with torch.no_grad():
-        target = net(images)
+    if noise_free_start:
+        target, first_gradient = _noise_free_gradient(net, images, start)
+    elif target is None:
+        with torch.no_grad():
+            target = net(images)
     point = (images + start).clamp(0, 1)
     found = []
 
@@ -116,7 +123,7 @@ def attack(
         if distances:
             note()
         if j == 0 and noise_free_start:
-            gradient = _noise_free_gradient(net, images, start)
+            gradient = first_gradient
         else:
             gradient = _distance_gradient(net, point, target)
         moved = (point + step_size * (sign * gradient.sign()) - images).clamp(-epsilon, epsilon)
