@@ -248,6 +248,7 @@ def position_embedding() -> dict:
 
 
 def main():
+    torch.set_num_threads(1)  # sums in one order, so that the files come out the same again
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("cases", nargs="*", metavar="CASE", help="names of cases; all when none is given")
     arguments.add_argument("--search", action="store_true", help="look for an image clear of the kinks, write nothing")
