@@ -148,16 +148,18 @@ impl Entry {
     /// # Errors
     /// A missing, superfluous or misshapen tensor, named, with expected and found.
     pub fn graph(&self, mut weights: Weights) -> Result<Graph> {
-        let (px, norm) = (self.input_px, Normalisation::IMAGENET);
+        let px = self.input_px;
+        let imagenet = Normalisation::IMAGENET;
         let (graph, ignorable): (_, fn(&str) -> bool) = match self.architecture {
-            Architecture::EfficientNetLite(config) => {
-                (efficientnet_lite::graph(config, px, norm, &mut weights)?, efficientnet_lite::is_ignorable)
-            }
+            Architecture::EfficientNetLite(config) => (
+                efficientnet_lite::graph(config, px, efficientnet_lite::NORMALISATION, &mut weights)?,
+                efficientnet_lite::is_ignorable,
+            ),
             Architecture::ResNetCifar(depth) => {
-                (resnet_cifar::graph(depth, px, norm, &mut weights)?, resnet_cifar::is_ignorable)
+                (resnet_cifar::graph(depth, px, imagenet, &mut weights)?, resnet_cifar::is_ignorable)
             }
             Architecture::Dinov2(config) => {
-                (dinov2::graph(config, px, norm, &mut weights)?, dinov2::is_ignorable)
+                (dinov2::graph(config, px, imagenet, &mut weights)?, dinov2::is_ignorable)
             }
         };
         weights.finish(ignorable)?;
