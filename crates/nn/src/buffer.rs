@@ -31,13 +31,6 @@ impl<T: Real> Buffer<T> {
         Buffer { ptr, len, capacity }
     }
 
-    /// A copy of `values`.
-    pub fn copy_of(values: &[T]) -> Self {
-        let mut buffer = Self::zeroed(values.len());
-        buffer.copy_from_slice(values);
-        buffer
-    }
-
     fn layout(capacity: usize) -> Layout {
         Layout::array::<T>(capacity).and_then(|l| l.align_to(ALIGN)).expect("a buffer fits the address space")
     }

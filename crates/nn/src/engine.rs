@@ -20,7 +20,6 @@ use crate::tensor::{Gradients, Shape, Tensor, Workspace};
 use crate::{Error, ErrorKind, Result};
 
 struct Step<T: Real> {
-    name: String,
     rule: Box<dyn Rule<T>>,
     inputs: Vec<NodeId>,
     output: NodeId,
@@ -100,7 +99,7 @@ impl<T: Real> Network<T> {
             }
             let input_shape = graph.shape(node.inputs[0]);
             let rule = make_rule(isa, &node.op, input_shape, activation, inputs.len() > 1);
-            steps.push(Step { name: node.name.clone(), rule, inputs, output, done: Vec::new() });
+            steps.push(Step { rule, inputs, output, done: Vec::new() });
         }
         let output = graph.last();
         let mut last_reader = vec![0; nodes.len()];
@@ -255,11 +254,6 @@ impl<T: Real> Network<T> {
             )
             .remedy("Use the `paper` protocol with this backbone, or a smooth backbone such as DINOv2")),
         }
-    }
-
-    /// Names of the steps that run, for messages and profiles.
-    pub fn step_names(&self) -> impl Iterator<Item = &str> {
-        self.steps.iter().map(|s| s.name.as_str())
     }
 }
 
