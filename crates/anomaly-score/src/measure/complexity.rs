@@ -1,5 +1,6 @@
 //! Complexity: how much the feature path bends along a straight line in image space.
 
+use nn::real::Real;
 use rand_chacha::rand_core::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -13,9 +14,9 @@ use crate::table::Noise;
 /// every pixel moves by several units of f32 rounding.
 const PROBE: f64 = 1.0 / 32.0;
 
-impl Measurer<'_> {
+impl<T: Real> Measurer<'_, T> {
     /// n: the direction, of unit L2 length over the whole image, laid out as the image.
-    fn direction(&self, len: usize, content_hash: &[u8; 32]) -> Vec<f64> {
+    pub(super) fn direction(&self, len: usize, content_hash: &[u8; 32]) -> Vec<f64> {
         let mut rng = counter_rng(self.seed, "measure/direction", content_hash);
         let mut n: Vec<f64> = match self.constants.noise {
             Noise::Gaussian => (0..len).map(|_| StandardNormal.sample(&mut rng)).collect(),
@@ -27,40 +28,35 @@ impl Measurer<'_> {
     }
 
     /// The feature at x_t = clamp(x + t·ε·n, 0, 1).
-    fn feature_at(&mut self, x: &[f32], n: &[f64], t: f64) -> Vec<f32> {
+    fn feature_at(&mut self, x: &[T], n: &[f64], t: f64) -> Vec<T> {
         let step = t * self.constants.epsilon;
-        let moved: Vec<f32> =
-            x.iter().zip(n).map(|(x, n)| (f64::from(*x) + step * n).clamp(0.0, 1.0) as f32).collect();
+        let moved: Vec<T> =
+            x.iter().zip(n).map(|(x, n)| T::of((x.f64() + step * n).clamp(0.0, 1.0))).collect();
         self.network.forward(&mut self.workspace, &moved)
     }
 
-    /// (M(x), C, noise floor) by the K steps of the paper, features in f32, angles in f64.
+    /// (M(x), C, noise floor) by the K steps of the paper, features in T, angles in f64.
     ///
     /// The noise floor is the angle that rounding alone makes: the second difference of the
     /// feature over a stretch too short for the network to bend, as long as C's own second
     /// difference would be if the path were straight, over the mean step ‖v_k‖. Rounding adds to
     /// the true angle as √(true² + floor²).
-    pub(super) fn path_complexity(
-        &mut self,
-        x: &[f32],
-        content_hash: &[u8; 32],
-    ) -> (Vec<f32>, Option<f64>, Option<f64>) {
-        let n = self.direction(x.len(), content_hash);
+    pub(super) fn path_complexity(&mut self, x: &[T], n: &[f64]) -> (Vec<T>, Option<f64>, Option<f64>) {
         let steps = self.constants.steps;
         let middle = steps / 2;
         let mut features = Vec::with_capacity(steps as usize + 1);
         for k in 0..=steps {
-            features.push(self.feature_at(x, &n, f64::from(k)));
+            features.push(self.feature_at(x, n, f64::from(k)));
         }
         let (before, after) = (
-            self.feature_at(x, &n, f64::from(middle) - PROBE),
-            self.feature_at(x, &n, f64::from(middle) + PROBE),
+            self.feature_at(x, n, f64::from(middle) - PROBE),
+            self.feature_at(x, n, f64::from(middle) + PROBE),
         );
         let lengths: Vec<f64> = features.windows(2).map(|w| distance(&w[1], &w[0])).collect();
         let mean_length = lengths.iter().sum::<f64>() / lengths.len() as f64;
         let at = &features[middle as usize];
         let second = norm((0..at.len()).map(|i| {
-            let (a, b, c) = (f64::from(before[i]), f64::from(at[i]), f64::from(after[i]));
+            let (a, b, c) = (before[i].f64(), at[i].f64(), after[i].f64());
             (a - b) + (c - b)
         }));
         let floor = (mean_length > 0.0).then(|| second / mean_length);
@@ -68,7 +64,7 @@ impl Measurer<'_> {
         for (k, w) in features.windows(3).enumerate() {
             let inner: f64 = (0..at.len())
                 .map(|i| {
-                    let (a, b, c) = (f64::from(w[0][i]), f64::from(w[1][i]), f64::from(w[2][i]));
+                    let (a, b, c) = (w[0][i].f64(), w[1][i].f64(), w[2][i].f64());
                     (b - a) * (c - b)
                 })
                 .sum();
@@ -82,22 +78,20 @@ impl Measurer<'_> {
 
     /// (M(x), C) from the second derivative: ε·‖P g″‖/‖g′‖ with g(t) = M(x + t·n̂), P the
     /// projection orthogonal to g′. n̂ is n without the entries that point out of the box.
-    pub(super) fn curvature(
-        &mut self,
-        x: &[f32],
-        content_hash: &[u8; 32],
-    ) -> Result<(Vec<f32>, Option<f64>)> {
-        let n = self.direction(x.len(), content_hash);
-        let inside: Vec<f32> = x
+    pub(super) fn curvature(&mut self, x: &[T], n: &[f64]) -> Result<(Vec<T>, Option<f64>)> {
+        let inside: Vec<T> = x
             .iter()
-            .zip(&n)
-            .map(|(&x, &n)| if (x <= 0.0 && n < 0.0) || (x >= 1.0 && n > 0.0) { 0.0 } else { n as f32 })
+            .zip(n)
+            .map(|(&x, &n)| {
+                let points_out = (x <= T::ZERO && n < 0.0) || (x >= T::ONE && n > 0.0);
+                if points_out { T::ZERO } else { T::of(n) }
+            })
             .collect();
         let [feature, first, second] = self.network.jet(&mut self.workspace, x, &inside)?;
-        let speed_squared: f64 = first.iter().map(|v| f64::from(*v).powi(2)).sum();
-        let along: f64 = first.iter().zip(&second).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
+        let speed_squared: f64 = first.iter().map(|v| v.f64().powi(2)).sum();
+        let along: f64 = first.iter().zip(&second).map(|(a, b)| a.f64() * b.f64()).sum();
         let share = along / speed_squared;
-        let bend = norm(first.iter().zip(&second).map(|(a, b)| f64::from(*b) - share * f64::from(*a)));
+        let bend = norm(first.iter().zip(&second).map(|(a, b)| b.f64() - share * a.f64()));
         let complexity = Some(self.constants.epsilon * bend / speed_squared.sqrt()).filter(|c| c.is_finite());
         Ok((feature, complexity))
     }

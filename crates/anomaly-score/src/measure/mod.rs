@@ -6,10 +6,14 @@ mod pipeline;
 mod protocol;
 mod vulnerability;
 
+#[cfg(test)]
+mod tests;
+
 pub use pipeline::{Options, Outcome, Progress, measure};
 pub use protocol::{Protocol, protocol};
 
 use nn::engine::Network;
+use nn::real::Real;
 use nn::tensor::Workspace;
 
 use crate::Result;
@@ -38,26 +42,30 @@ impl Measured {
 }
 
 /// Measures images one at a time: a network, this thread's memory, and the settings.
-pub struct Measurer<'a> {
-    network: &'a Network<f32>,
-    workspace: Workspace<f32>,
+///
+/// Runs are in f32; f64 serves to check them.
+pub struct Measurer<'a, T: Real = f32> {
+    network: &'a Network<T>,
+    workspace: Workspace<T>,
     protocol: Protocol,
     constants: &'a ProtocolSettings,
     seed: u64,
 }
 
-impl<'a> Measurer<'a> {
+impl<'a, T: Real> Measurer<'a, T> {
     /// # Errors
     /// `InvalidOption` for constants outside their range; under `exact`, the engine's error
     /// naming the first layer that has no second derivative.
-    pub fn new(network: &'a Network<f32>, constants: &'a ProtocolSettings, seed: u64) -> Result<Self> {
+    pub fn new(network: &'a Network<T>, constants: &'a ProtocolSettings, seed: u64) -> Result<Self> {
         let protocol = Protocol::of(constants)?;
         if protocol == Protocol::Exact {
             network.smooth()?;
         }
         Ok(Measurer { network, workspace: network.workspace(), protocol, constants, seed })
     }
+}
 
+impl Measurer<'_> {
     /// Measures one image.
     ///
     /// `x`: px × px × 3 (H W C) in [0, 1]; `content_hash` keys the random numbers, so that a
@@ -66,15 +74,15 @@ impl<'a> Measurer<'a> {
     /// # Errors
     /// The engine's, for a network without second derivative under `exact`.
     pub fn measure(&mut self, x: &[f32], content_hash: &[u8; 32]) -> Result<Measured> {
+        let n = self.direction(x.len(), content_hash);
         let (feature, complexity, noise_floor) = match self.protocol {
             Protocol::Exact => {
-                let (feature, complexity) = self.curvature(x, content_hash)?;
+                let (feature, complexity) = self.curvature(x, &n)?;
                 (feature, complexity, None)
             }
-            Protocol::Paper | Protocol::OfficialCode => self.path_complexity(x, content_hash),
+            Protocol::Paper | Protocol::OfficialCode => self.path_complexity(x, &n),
         };
-        let attack = self.vulnerability(x, &feature, content_hash)?;
-        let (strongest, weakest) = attack;
+        let (strongest, weakest) = self.vulnerability(x, &feature, content_hash)?;
         let restart_spread = (self.constants.restarts > 1).then_some(strongest - weakest);
         Ok(Measured { feature, complexity, noise_floor, vulnerability: strongest, restart_spread })
     }
@@ -86,6 +94,6 @@ fn norm(x: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// ‖a − b‖₂ in f64.
-fn distance(a: &[f32], b: &[f32]) -> f64 {
-    norm(a.iter().zip(b).map(|(a, b)| f64::from(*a) - f64::from(*b)))
+fn distance<T: Real>(a: &[T], b: &[T]) -> f64 {
+    norm(a.iter().zip(b).map(|(a, b)| a.f64() - b.f64()))
 }
