@@ -7,11 +7,13 @@ use crate::kernel::isa::Isa;
 use crate::op::activation::{Activation, ActivationRule};
 use crate::op::add::Add;
 use crate::op::affine::Affine;
+use crate::op::channels::{Channels, Concat};
 use crate::op::conv::{ConvRule, pack_weight};
 use crate::op::depthwise::DepthwiseRule;
 use crate::op::gated::GatedSilu;
+use crate::op::grouped::GroupedRule;
 use crate::op::layer_norm::LayerNormRule;
-use crate::op::pool::GlobalAveragePool;
+use crate::op::pool::{GlobalAveragePool, PoolRule};
 use crate::op::shortcut::Shortcut;
 use crate::op::tokens::{FirstTokens, Tokens};
 use crate::op::{Back, Rule, Saved};
@@ -76,7 +78,7 @@ impl<T: Real> Network<T> {
             let mut output = id;
             let mut activation = Activation::Identity;
             let (is_conv, is_depthwise) =
-                (matches!(node.op, Op::Conv { .. }), matches!(node.op, Op::Depthwise { .. }));
+                (matches!(node.op, Op::Conv { groups: 1, .. }), matches!(node.op, Op::Depthwise { .. }));
             if is_conv
                 && let Some(add) = sole(output)
                 && matches!(nodes[add].op, Op::Add)
@@ -268,6 +270,9 @@ fn make_rule<T: Real>(
     match op {
         Op::Input => unreachable!("the input is not a step"),
         Op::Affine { scale, shift } => Box::new(Affine { scale: real(scale), shift: real(shift) }),
+        Op::Conv { window, weight, bias, groups, .. } if *groups > 1 => {
+            Box::new(GroupedRule::new(isa, *window, weight, real(bias), input.c, *groups))
+        }
         Op::Conv { window, weight, bias, .. } => Box::new(ConvRule {
             window: *window,
             input,
@@ -290,7 +295,10 @@ fn make_rule<T: Real>(
         }
         Op::Activation(a) => Box::new(ActivationRule(*a)),
         Op::Add => Box::new(Add),
+        Op::Concat => Box::new(Concat),
+        Op::Channels { from, .. } => Box::new(Channels { from: *from }),
         Op::GlobalAveragePool => Box::new(GlobalAveragePool),
+        Op::Pool { window, kind, .. } => Box::new(PoolRule { window: *window, kind: *kind }),
         Op::LayerNorm { eps, affine } => Box::new(LayerNormRule {
             eps: T::of(*eps),
             affine: affine.as_ref().map(|(scale, shift)| (real(scale), real(shift))),

@@ -4,6 +4,7 @@
 use crate::op::activation::Activation;
 use crate::op::attention::AttentionRule;
 use crate::op::conv::Window;
+use crate::op::pool::PoolKind;
 use crate::tensor::Shape;
 use crate::{Error, ErrorKind, Result};
 
@@ -28,10 +29,12 @@ pub enum Op {
         window: Window,
         /// Output height and width, which fix the padding below and to the right.
         size: (usize, usize),
-        /// out × in × kh × kw.
+        /// out × in/groups × kh × kw.
         weight: Vec<f32>,
         /// One an output channel.
         bias: Vec<f32>,
+        /// Groups of channels that do not see each other; 1 in a plain convolution.
+        groups: usize,
     },
     /// Convolution of each channel with its own kernel.
     Depthwise {
@@ -48,8 +51,26 @@ pub enum Op {
     Activation(Activation),
     /// Sum of two nodes.
     Add,
+    /// Channels of all inputs, one input after the other.
+    Concat,
+    /// Some of the channels.
+    Channels {
+        /// The first.
+        from: usize,
+        /// How many.
+        count: usize,
+    },
     /// Mean over all rows.
     GlobalAveragePool,
+    /// Maximum or mean of every window, channel by channel.
+    Pool {
+        /// As in `Conv`.
+        window: Window,
+        /// As in `Conv`.
+        size: (usize, usize),
+        /// Which.
+        kind: PoolKind,
+    },
     /// Normalisation of each row.
     LayerNorm {
         /// Added to the variance.
@@ -134,7 +155,11 @@ impl Graph {
 
     /// The first layer through which no second derivative passes, if there is one.
     pub fn first_kink(&self) -> Option<&Node> {
-        self.nodes.iter().find(|n| matches!(n.op, Op::Activation(a) if !a.is_smooth()))
+        self.nodes.iter().find(|n| match n.op {
+            Op::Activation(a) => !a.is_smooth(),
+            Op::Pool { kind, .. } => kind == PoolKind::Max,
+            _ => false,
+        })
     }
 }
 
@@ -152,10 +177,15 @@ fn output_shape(name: &str, op: &Op, x: &[Shape]) -> Result<Shape> {
             }
             first
         }
-        Op::Conv { window, size, weight, bias } => {
-            if weight.len() != bias.len() * first.c * window.kh * window.kw {
+        Op::Conv { window, size, weight, bias, groups } => {
+            let groups = *groups;
+            if groups == 0 || bias.len() % groups != 0 || !first.c.is_multiple_of(groups) {
+                let found = format!("{first} and {} output channels", bias.len());
+                return wrong(format!("channels that divide into {groups} groups"), found);
+            }
+            if weight.len() * groups != bias.len() * first.c * window.kh * window.kw {
                 let per_channel = (bias.len() * window.kh * window.kw).max(1);
-                return wrong(format!("{} channels", weight.len() / per_channel), first.to_string());
+                return wrong(format!("{} channels", weight.len() * groups / per_channel), first.to_string());
             }
             Shape::new(size.0, size.1, bias.len())
         }
@@ -181,7 +211,30 @@ fn output_shape(name: &str, op: &Op, x: &[Shape]) -> Result<Shape> {
             }
             first
         }
+        Op::Concat => {
+            if x.is_empty() || x.iter().any(|s| (s.h, s.w) != (first.h, first.w)) {
+                return wrong("inputs of one height and width".into(), format!("{x:?}"));
+            }
+            Shape::new(first.h, first.w, x.iter().map(|s| s.c).sum())
+        }
+        Op::Channels { from, count } => {
+            if from + count > first.c {
+                return wrong(format!("at least {} channels", from + count), first.to_string());
+            }
+            Shape::new(first.h, first.w, *count)
+        }
         Op::GlobalAveragePool => Shape::new(1, 1, first.c),
+        Op::Pool { window, size, .. } => {
+            // The first and the last window must see at least a pixel: of padding alone there is no maximum.
+            let fits = |k: usize, pad: usize, out: usize, length: usize| {
+                pad < k && out > 0 && (out - 1) * window.stride < length + pad
+            };
+            if !fits(window.kh, window.top, size.0, first.h) || !fits(window.kw, window.left, size.1, first.w)
+            {
+                return wrong("pixels under every window".into(), first.to_string());
+            }
+            Shape::new(size.0, size.1, first.c)
+        }
         Op::Attention(a) => {
             let width = a.heads * a.dim;
             for part in [a.query, a.key, a.value] {

@@ -7,6 +7,7 @@ use nn::kernel::isa::Isa;
 use nn::op::activation::Activation;
 use nn::op::attention::{AttentionRule, Part};
 use nn::op::conv::Window;
+use nn::op::pool::PoolKind;
 
 /// Values in [−1, 1) from a linear congruence: the tests need no more.
 struct Values(u64);
@@ -27,7 +28,13 @@ impl Values {
 }
 
 fn point(v: &mut Values, input: usize, out: usize, rows: (usize, usize)) -> Op {
-    Op::Conv { window: Window::POINT, size: rows, weight: v.f32(input * out, 1.0), bias: v.f32(out, 0.5) }
+    Op::Conv {
+        window: Window::POINT,
+        size: rows,
+        weight: v.f32(input * out, 1.0),
+        bias: v.f32(out, 0.5),
+        groups: 1,
+    }
 }
 
 /// 9×9×3 → 5 channels by a strided 3×3 convolution with a sloping activation: gives every
@@ -37,7 +44,13 @@ fn stem(v: &mut Values, channels: usize, activation: Activation) -> (Graph, usiz
     let op = Op::Affine { scale: v.f32(3, 1.0), shift: v.f32(3, 0.3) };
     let x = g.add("affine", op, &[0]).unwrap();
     let window = Window { kh: 3, kw: 3, stride: 2, top: 0, left: 1 };
-    let op = Op::Conv { window, size: (4, 5), weight: v.f32(channels * 27, 0.5), bias: v.f32(channels, 0.5) };
+    let op = Op::Conv {
+        window,
+        size: (4, 5),
+        weight: v.f32(channels * 27, 0.5),
+        bias: v.f32(channels, 0.5),
+        groups: 1,
+    };
     let x = g.add("conv", op, &[x]).unwrap();
     let x = g.add("bend", Op::Activation(activation), &[x]).unwrap();
     (g, x)
@@ -84,9 +97,56 @@ fn cases() -> Vec<(&'static str, Graph)> {
         }
         let (mut g, x) = stem(&mut v, 7, Silu);
         let (weight, bias) = (v.f32(4 * 7 * taps, 0.3), v.f32(4, 0.5));
-        g.add("conv2", Op::Conv { window, size, weight, bias }, &[x]).unwrap();
+        g.add("conv2", Op::Conv { window, size, weight, bias, groups: 1 }, &[x]).unwrap();
         all.push(("conv", g));
     }
+
+    // Asymmetric kernels, and groups; an activation and a sum after a grouped convolution stay steps of their own.
+    for (kh, kw, stride, top, left, size, groups) in [
+        (1, 7, 1, 0, 3, (4, 5), 1),
+        (7, 1, 1, 3, 0, (4, 5), 1),
+        (1, 3, 2, 0, 1, (2, 3), 1),
+        (1, 1, 1, 0, 0, (4, 5), 2),
+        (3, 3, 1, 1, 1, (4, 5), 3),
+        (3, 2, 2, 1, 0, (2, 2), 2),
+    ] {
+        let window = Window { kh, kw, stride, top, left };
+        let (mut g, x) = stem(&mut v, 6, Silu);
+        let (weight, bias) = (v.f32(6 * 6 / groups * kh * kw, 0.3), v.f32(6, 0.5));
+        let y = g.add("conv", Op::Conv { window, size, weight, bias, groups }, &[x]).unwrap();
+        let y = if size == (4, 5) { g.add("sum", Op::Add, &[x, y]).unwrap() } else { y };
+        g.add("act", Op::Activation(Gelu), &[y]).unwrap();
+        all.push(("asymmetric or grouped conv", g));
+    }
+
+    // Padding on all sides, and windows that overlap, touch, or leave gaps.
+    for (kh, kw, stride, top, left, size) in [
+        (3, 3, 1, 1, 1, (4, 5)),
+        (3, 3, 2, 1, 0, (2, 2)),
+        (2, 2, 2, 0, 0, (2, 2)),
+        (2, 3, 2, 1, 2, (3, 3)),
+        (1, 2, 3, 0, 1, (2, 2)),
+    ] {
+        let window = Window { kh, kw, stride, top, left };
+        let average = |count_padding| PoolKind::Average { count_padding };
+        for kind in [PoolKind::Max, average(true), average(false)] {
+            let (mut g, x) = stem(&mut v, 7, Silu);
+            let y = g.add("pool", Op::Pool { window, size, kind }, &[x]).unwrap();
+            // A second reader, so that the gradients of two windows meet.
+            let z = g.add("again", Op::Pool { window, size, kind }, &[x]).unwrap();
+            let z = g.add("bend", Op::Activation(Gelu), &[z]).unwrap();
+            g.add("sum", Op::Add, &[y, z]).unwrap();
+            all.push(("window pool", g));
+        }
+    }
+
+    // Channels apart and side by side, one of them twice.
+    let (mut g, x) = stem(&mut v, 7, Gelu);
+    let a = g.add("first", Op::Channels { from: 0, count: 3 }, &[x]).unwrap();
+    let b = g.add("middle", Op::Channels { from: 2, count: 4 }, &[x]).unwrap();
+    let b = g.add("bend", Op::Activation(Silu), &[b]).unwrap();
+    g.add("concat", Op::Concat, &[b, a, x, a]).unwrap();
+    all.push(("channels and concat", g));
 
     for affine in [false, true] {
         let (mut g, x) = stem(&mut v, 19, Gelu);
@@ -227,4 +287,71 @@ fn a_piecewise_linear_layer_is_named() {
     let error = net.smooth().unwrap_err();
     assert_eq!(error.kind(), nn::ErrorKind::NoSecondDerivative);
     assert!(error.to_string().starts_with("bend: this layer is piecewise linear"), "{error}");
+}
+
+/// Closed forms: what PyTorch gives for these few pixels.
+#[test]
+fn pooling_treats_padding_and_ties_as_pytorch_does() {
+    let window = Window { kh: 2, kw: 2, stride: 1, top: 1, left: 1 };
+    let pool = |kind| {
+        let mut g = Graph::new(2);
+        g.add("pool", Op::Pool { window, size: (3, 3), kind }, &[0]).unwrap();
+        g
+    };
+    // One channel of interest: -1 -2 / -3 -1; the others 0.
+    let x: Vec<f32> = [-1.0, -2.0, -3.0, -1.0].into_iter().flat_map(|v| [v, 0.0, 0.0]).collect();
+    let first = |y: Vec<f32>| y.chunks_exact(3).map(|p| p[0]).collect::<Vec<_>>();
+    let run = |kind| {
+        let net = Network::<f32>::new(&pool(kind));
+        first(net.forward(&mut net.workspace(), &x))
+    };
+    assert_eq!(run(PoolKind::Max), [-1.0, -1.0, -2.0, -1.0, -1.0, -1.0, -3.0, -1.0, -1.0]);
+    let counted = [-0.25, -0.75, -0.5, -1.0, -1.75, -0.75, -0.75, -1.0, -0.25];
+    assert_eq!(run(PoolKind::Average { count_padding: true }), counted);
+    let uncounted = [-1.0, -1.5, -2.0, -2.0, -1.75, -1.5, -3.0, -2.0, -1.0];
+    assert_eq!(run(PoolKind::Average { count_padding: false }), uncounted);
+
+    // The middle window holds -1 twice: the upper left one takes the gradient.
+    let net = Network::<f32>::new(&pool(PoolKind::Max));
+    let mut ws = net.workspace();
+    let (_, tape) = net.forward_saving(&mut ws, &x);
+    let mut cotangent = vec![0.0; 27];
+    cotangent[4 * 3] = 1.0;
+    assert_eq!(first(net.vjp(&mut ws, tape, &cotangent)), [1.0, 0.0, 0.0, 0.0]);
+
+    let error = net.smooth().unwrap_err();
+    assert!(error.to_string().starts_with("pool: this layer is piecewise linear"), "{error}");
+    let nan = vec![f32::NAN; 12];
+    assert!(net.forward(&mut ws, &nan).iter().all(|v| v.is_nan()), "NaN passes the maximum");
+}
+
+#[test]
+fn layers_that_do_not_fit_are_refused() {
+    let mut g = Graph::new(4);
+    let point = Window::POINT;
+    let conv = |bias: usize, groups| Op::Conv {
+        window: point,
+        size: (4, 4),
+        weight: vec![0.0; 6],
+        bias: vec![0.0; bias],
+        groups,
+    };
+    let pool = |size, top| {
+        let window = Window { kh: 2, kw: 2, stride: 2, top, left: 0 };
+        Op::Pool { window, size, kind: PoolKind::Max }
+    };
+    for (op, expected) in [
+        (conv(2, 2), "expected channels that divide into 2 groups, found 4×4×3 and 2 output channels"),
+        (conv(3, 3), "expected 6 channels, found 4×4×3"),
+        (conv(2, 0), "expected channels that divide into 0 groups"),
+        (pool((3, 2), 0), "expected pixels under every window, found 4×4×3"),
+        (pool((2, 2), 2), "expected pixels under every window"),
+        (Op::Channels { from: 1, count: 3 }, "expected at least 4 channels, found 4×4×3"),
+    ] {
+        let error = g.add("layer", op, &[0]).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let small = g.add("small", pool((2, 2), 0), &[0]).unwrap();
+    let error = g.add("concat", Op::Concat, &[0, small]).unwrap_err().to_string();
+    assert!(error.contains("expected inputs of one height and width"), "{error}");
 }

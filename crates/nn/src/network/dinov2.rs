@@ -186,7 +186,7 @@ pub fn graph(
     let (mut net, x) = Layers::new(px, normalisation)?;
     let side = px / PATCH;
     let window = Window { kh: PATCH, kw: PATCH, stride: PATCH, top: 0, left: 0 };
-    let op = Op::Conv { window, size: (side, side), weight: patch_weight, bias: patch_bias };
+    let op = Op::Conv { window, size: (side, side), weight: patch_weight, bias: patch_bias, groups: 1 };
     let x = net.graph.add(patch, op, &[x])?;
     let mut x = net.graph.add("tokens", Op::Tokens { prefix, position }, &[x])?;
 

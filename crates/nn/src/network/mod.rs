@@ -84,7 +84,7 @@ impl Layers {
         let op = if depthwise {
             Op::Depthwise { window, size, weight, bias }
         } else {
-            Op::Conv { window, size, weight, bias }
+            Op::Conv { window, size, weight, bias, groups: 1 }
         };
         self.graph.add(conv, op, &[x])
     }
@@ -98,7 +98,11 @@ impl Layers {
         bias: Vec<f32>,
     ) -> Result<NodeId> {
         let shape = self.graph.shape(x);
-        self.graph.add(name, Op::Conv { window: Window::POINT, size: (shape.h, shape.w), weight, bias }, &[x])
+        self.graph.add(
+            name,
+            Op::Conv { window: Window::POINT, size: (shape.h, shape.w), weight, bias, groups: 1 },
+            &[x],
+        )
     }
 
     /// A nonlinearity after `x`.

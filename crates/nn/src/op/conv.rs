@@ -35,6 +35,24 @@ impl Window {
     pub fn is_point(self) -> bool {
         self == Window::POINT
     }
+
+    /// Calls `visit(tap, input row)` for every tap of output row `row` that falls inside the image, in order.
+    #[inline(always)]
+    pub(crate) fn inside(self, input: Shape, output: Shape, row: usize, mut visit: impl FnMut(usize, usize)) {
+        let (oy, ox) = (row / output.w, row % output.w);
+        for ky in 0..self.kh {
+            let iy = (oy * self.stride + ky).wrapping_sub(self.top);
+            if iy >= input.h {
+                continue;
+            }
+            for kx in 0..self.kw {
+                let ix = (ox * self.stride + kx).wrapping_sub(self.left);
+                if ix < input.w {
+                    visit(ky * self.kw + kx, iy * input.w + ix);
+                }
+            }
+        }
+    }
 }
 
 /// A convolution ready to run. As a matrix, the weight is (kh·kw·in)×out.

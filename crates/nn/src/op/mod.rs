@@ -4,10 +4,11 @@ pub mod activation;
 pub mod add;
 pub mod affine;
 pub mod attention;
-
+pub mod channels;
 pub mod conv;
 pub mod depthwise;
 pub mod gated;
+pub mod grouped;
 pub mod layer_norm;
 pub mod pool;
 pub mod shortcut;
