@@ -13,7 +13,8 @@ use crate::op::depthwise::DepthwiseRule;
 use crate::op::gated::GatedSilu;
 use crate::op::grouped::GroupedRule;
 use crate::op::layer_norm::LayerNormRule;
-use crate::op::pool::{GlobalAveragePool, PoolRule};
+use crate::op::pool::PoolRule;
+use crate::op::pool_rows::{PoolRows, Statistic};
 use crate::op::shortcut::Shortcut;
 use crate::op::tokens::{FirstTokens, Tokens};
 use crate::op::{Back, Rule, Saved};
@@ -23,55 +24,45 @@ use crate::{Error, ErrorKind, Result};
 
 struct Step<T: Real> {
     rule: Box<dyn Rule<T>>,
+    /// The first of the nodes it computes; `output` is the last.
+    first: NodeId,
     inputs: Vec<NodeId>,
     output: NodeId,
-    /// Nodes that no later step reads.
-    done: Vec<NodeId>,
 }
 
-/// A network ready to run: weights packed for one instruction set, neighbouring operators merged.
-///
-/// It is immutable and shared between threads; each thread brings its own [`Workspace`].
-pub struct Network<T: Real> {
-    isa: Isa,
-    steps: Vec<Step<T>>,
-    shapes: Vec<Shape>,
+/// The steps that some outputs depend on, and how long values live meanwhile.
+struct Plan {
+    outputs: Vec<NodeId>,
+    /// Indices into the network's steps, and the nodes that no later step of the plan reads.
+    steps: Vec<(usize, Vec<NodeId>)>,
     /// Nodes whose values a vjp reads.
     kept: Vec<bool>,
-    output: NodeId,
-    kink: Option<String>,
 }
 
-/// What a forward pass keeps for [`Network::vjp`].
-pub struct Tape<T: Real> {
-    values: Vec<Option<Tensor<T>>>,
-    saved: Vec<Saved<T>>,
-}
-
-impl<T: Real> Network<T> {
-    /// Compiles `graph` for the widest instruction set of this machine.
-    pub fn new(graph: &Graph) -> Self {
-        Self::with_isa(graph, Isa::detect())
-    }
-
-    /// Compiles `graph` for `isa`.
-    pub fn with_isa(graph: &Graph, isa: Isa) -> Self {
+impl Plan {
+    /// Merges neighbours as far as `outputs` allow: an output's value must exist by itself. Steps that `steps` holds
+    /// already are shared, so that only the layers at an output are there twice.
+    ///
+    /// The merging decides the order in which gradients are summed. Since every output has a plan of its own, its
+    /// gradient has the same bits whatever else the network gives out.
+    fn new<T: Real>(graph: &Graph, outputs: &[NodeId], isa: Isa, steps: &mut Vec<Step<T>>) -> Self {
         let nodes = graph.nodes();
+        let needed = graph.needed_for(outputs);
         let mut readers = vec![Vec::new(); nodes.len()];
-        for (id, node) in nodes.iter().enumerate() {
+        for (id, node) in nodes.iter().enumerate().filter(|(id, _)| needed[*id]) {
             for &input in &node.inputs {
                 readers[input].push(id);
             }
         }
-        // The only reader of a node, if it has one and reads it once.
+        // The only reader of a node, if it has one that reads it once, and it is not given out.
         let sole = |id: NodeId| match readers[id][..] {
-            [reader] => Some(reader),
+            [reader] if !outputs.contains(&id) => Some(reader),
             _ => None,
         };
         let mut merged = vec![false; nodes.len()];
-        let mut steps = Vec::new();
+        let mut chosen = Vec::new();
         for (id, node) in nodes.iter().enumerate() {
-            if merged[id] || matches!(node.op, Op::Input) {
+            if merged[id] || !needed[id] || matches!(node.op, Op::Input) {
                 continue;
             }
             let mut inputs = node.inputs.clone();
@@ -99,31 +90,83 @@ impl<T: Real> Network<T> {
                 output = next;
                 merged[next] = true;
             }
-            let input_shape = graph.shape(node.inputs[0]);
-            let rule = make_rule(isa, &node.op, input_shape, activation, inputs.len() > 1);
-            steps.push(Step { rule, inputs, output, done: Vec::new() });
+            // A step is known by its first and last node: between them there is one way.
+            let same = |s: &Step<T>| s.first == id && s.output == output;
+            let index = steps.iter().position(same).unwrap_or_else(|| {
+                let shape = graph.shape(node.inputs[0]);
+                let rule = make_rule(isa, &node.op, shape, activation, inputs.len() > 1);
+                steps.push(Step { rule, first: id, inputs, output });
+                steps.len() - 1
+            });
+            chosen.push(index);
         }
-        let output = graph.last();
-        let mut last_reader = vec![0; nodes.len()];
-        for (i, step) in steps.iter().enumerate() {
-            step.inputs.iter().for_each(|&n| last_reader[n] = i);
-        }
-        let mut kept = vec![false; nodes.len()];
-        for (i, step) in steps.iter_mut().enumerate() {
-            step.done = step.inputs.iter().copied().filter(|&n| last_reader[n] == i).collect();
-            step.done.sort_unstable();
-            step.done.dedup();
-            if step.rule.keeps_inputs() {
-                step.inputs.iter().for_each(|&n| kept[n] = true);
+        Plan::of_steps(steps, chosen, nodes.len(), outputs)
+    }
+
+    fn of_steps<T: Real>(steps: &[Step<T>], chosen: Vec<usize>, nodes: usize, outputs: &[NodeId]) -> Self {
+        let mut kept = vec![false; nodes];
+        let mut read = vec![false; nodes];
+        outputs.iter().for_each(|&n| read[n] = true);
+        let mut with_done = Vec::with_capacity(chosen.len());
+        // Backwards: the first reader met is the last that runs.
+        for i in chosen.into_iter().rev() {
+            let Step { rule, inputs, output, .. } = &steps[i];
+            let mut done = Vec::new();
+            for &n in inputs {
+                if !std::mem::replace(&mut read[n], true) {
+                    done.push(n);
+                }
+                kept[n] |= rule.keeps_inputs();
             }
-            kept[step.output] |= step.rule.keeps_output();
+            kept[*output] |= rule.keeps_output();
+            with_done.push((i, done));
         }
+        with_done.reverse();
+        Plan { outputs: outputs.to_vec(), steps: with_done, kept }
+    }
+}
+
+/// A network ready to run: weights packed for one instruction set, neighbouring operators merged.
+///
+/// It gives one feature for each output of its graph ([`Graph::outputs`]); methods that speak of "the" feature mean
+/// the first. It is immutable and shared between threads; each thread brings its own [`Workspace`].
+pub struct Network<T: Real> {
+    isa: Isa,
+    steps: Vec<Step<T>>,
+    shapes: Vec<Shape>,
+    /// All outputs in one pass.
+    joint: Plan,
+    /// Each output alone.
+    single: Vec<Plan>,
+    kink: Option<String>,
+}
+
+/// What a forward pass keeps for [`Network::vjp`].
+pub struct Tape<T: Real> {
+    /// Which output.
+    output: usize,
+    values: Vec<Option<Tensor<T>>>,
+    saved: Vec<Saved<T>>,
+}
+
+impl<T: Real> Network<T> {
+    /// Compiles `graph` for the widest instruction set of this machine.
+    pub fn new(graph: &Graph) -> Self {
+        Self::with_isa(graph, Isa::detect())
+    }
+
+    /// Compiles `graph` for `isa`.
+    pub fn with_isa(graph: &Graph, isa: Isa) -> Self {
+        let outputs = graph.outputs();
+        let mut steps = Vec::new();
+        let joint = Plan::new(graph, &outputs, isa, &mut steps);
+        let single = outputs.iter().map(|&n| Plan::new(graph, &[n], isa, &mut steps)).collect();
         Network {
             isa,
             steps,
-            shapes: nodes.iter().map(|n| n.shape).collect(),
-            kept,
-            output,
+            shapes: graph.nodes().iter().map(|n| n.shape).collect(),
+            joint,
+            single,
             kink: graph.first_kink().map(|n| n.name.clone()),
         }
     }
@@ -138,9 +181,19 @@ impl<T: Real> Network<T> {
         self.shapes[0].len()
     }
 
+    /// Number of outputs.
+    pub fn outputs(&self) -> usize {
+        self.single.len()
+    }
+
     /// Length of the feature vector.
     pub fn feature_len(&self) -> usize {
-        self.shapes[self.output].len()
+        self.feature_len_at(0)
+    }
+
+    /// Length of the feature of output `output`.
+    pub fn feature_len_at(&self, output: usize) -> usize {
+        self.shapes[self.joint.outputs[output]].len()
     }
 
     /// The feature of image `x` (height × width × 3, in [0, 1]).
@@ -148,27 +201,57 @@ impl<T: Real> Network<T> {
     /// # Panics
     /// If `x` has another length than [`Network::input_len`].
     pub fn forward(&self, ws: &mut Workspace<T>, x: &[T]) -> Vec<T> {
-        self.run(ws, &[x], None)
+        self.forward_at(ws, x, 0)
+    }
+
+    /// The feature of output `output`; nothing behind it is computed.
+    pub fn forward_at(&self, ws: &mut Workspace<T>, x: &[T], output: usize) -> Vec<T> {
+        self.run(ws, &self.single[output], &[x], None).swap_remove(0)
+    }
+
+    /// The features of all outputs, in one pass.
+    pub fn features(&self, ws: &mut Workspace<T>, x: &[T]) -> Vec<Vec<T>> {
+        self.run(ws, &self.joint, &[x], None)
     }
 
     /// The feature, and what [`Network::vjp`] needs.
     pub fn forward_saving(&self, ws: &mut Workspace<T>, x: &[T]) -> (Vec<T>, Tape<T>) {
+        self.forward_saving_at(ws, x, 0)
+    }
+
+    /// The feature of output `output`, and what [`Network::vjp`] needs.
+    pub fn forward_saving_at(&self, ws: &mut Workspace<T>, x: &[T], output: usize) -> (Vec<T>, Tape<T>) {
         let mut tape = Tape {
+            output,
             values: (0..self.shapes.len()).map(|_| None).collect(),
             saved: (0..self.steps.len()).map(|_| None).collect(),
         };
-        let feature = self.run(ws, &[x], Some(&mut tape));
+        let feature = self.run(ws, &self.single[output], &[x], Some(&mut tape)).swap_remove(0);
         (feature, tape)
     }
 
-    fn run(&self, ws: &mut Workspace<T>, planes: &[&[T]], mut tape: Option<&mut Tape<T>>) -> Vec<T> {
+    fn run(
+        &self,
+        ws: &mut Workspace<T>,
+        plan: &Plan,
+        planes: &[&[T]],
+        mut tape: Option<&mut Tape<T>>,
+    ) -> Vec<Vec<T>> {
         let mut values: Vec<Option<Tensor<T>>> = (0..self.shapes.len()).map(|_| None).collect();
         let mut input = ws.tensor(self.shapes[0], planes.len());
         for (p, plane) in planes.iter().enumerate() {
             input.plane_mut(p).copy_from_slice(plane);
         }
         values[0] = Some(input);
-        for (i, step) in self.steps.iter().enumerate() {
+        let release =
+            |ws: &mut Workspace<T>, tape: &mut Option<&mut Tape<T>>, n: NodeId, value: Option<Tensor<T>>| {
+                match tape {
+                    Some(tape) if plan.kept[n] => tape.values[n] = value,
+                    _ => value.into_iter().for_each(|v| ws.pool.give(v.data)),
+                }
+            };
+        for (i, done) in &plan.steps {
+            let step = &self.steps[*i];
             let inputs: Vec<&Tensor<T>> = step
                 .inputs
                 .iter()
@@ -176,33 +259,34 @@ impl<T: Real> Network<T> {
                 .collect();
             let (value, saved) = step.rule.forward(ws, &inputs, self.shapes[step.output], tape.is_some());
             values[step.output] = Some(value);
-            for &n in &step.done {
+            for &n in done {
                 let value = values[n].take();
-                match &mut tape {
-                    Some(tape) if self.kept[n] => tape.values[n] = value,
-                    _ => value.into_iter().for_each(|v| ws.pool.give(v.data)),
-                }
+                release(ws, &mut tape, n, value);
             }
             if let Some(tape) = &mut tape {
-                tape.saved[i] = saved;
+                tape.saved[*i] = saved;
             }
         }
-        let output = values[self.output].take().expect("the last step gives the output");
-        let feature = output.data.to_vec();
-        match tape {
-            Some(tape) if self.kept[self.output] => tape.values[self.output] = Some(output),
-            _ => ws.pool.give(output.data),
+        let read = |&n: &NodeId| values[n].as_ref().expect("some step gives each output").data.to_vec();
+        let features = plan.outputs.iter().map(read).collect();
+        for &n in &plan.outputs {
+            let value = values[n].take();
+            release(ws, &mut tape, n, value);
         }
-        feature
+        features
     }
 
-    /// The gradient of ⟨feature, `cotangent`⟩ towards the pixels, laid out as the input.
+    /// The gradient of ⟨feature, `cotangent`⟩ towards the pixels, laid out as the input; the feature is that of the
+    /// output the tape was made for.
     pub fn vjp(&self, ws: &mut Workspace<T>, mut tape: Tape<T>, cotangent: &[T]) -> Vec<T> {
+        let plan = &self.single[tape.output];
+        let output = plan.outputs[0];
         let mut gradients = Gradients { slots: (0..self.shapes.len()).map(|_| None).collect() };
-        let mut seed = ws.tensor(self.shapes[self.output], 1);
+        let mut seed = ws.tensor(self.shapes[output], 1);
         seed.data.copy_from_slice(cotangent);
-        gradients.slots[self.output] = Some(seed);
-        for (i, step) in self.steps.iter().enumerate().rev() {
+        gradients.slots[output] = Some(seed);
+        for &(i, _) in plan.steps.iter().rev() {
+            let step = &self.steps[i];
             // A step whose output nothing differentiable reads has no gradient.
             let Some(grad) = gradients.slots[step.output].take() else { continue };
             let shapes: Vec<Shape> = step.inputs.iter().map(|&n| self.shapes[n]).collect();
@@ -233,13 +317,47 @@ impl<T: Real> Network<T> {
     /// `NoSecondDerivative`, naming the layer, if the network has a piecewise linear one:
     /// its second derivative is 0 almost everywhere and says nothing.
     pub fn jet(&self, ws: &mut Workspace<T>, x: &[T], direction: &[T]) -> Result<[Vec<T>; 3]> {
+        self.jet_at(ws, x, direction, 0)
+    }
+
+    /// [`Network::jet`] of output `output`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn jet_at(
+        &self,
+        ws: &mut Workspace<T>,
+        x: &[T],
+        direction: &[T],
+        output: usize,
+    ) -> Result<[Vec<T>; 3]> {
+        Ok(self.jets_of(ws, &self.single[output], x, direction)?.swap_remove(0))
+    }
+
+    /// The jets of all outputs, in one pass.
+    ///
+    /// # Errors
+    /// As [`Network::jet`].
+    pub fn jets(&self, ws: &mut Workspace<T>, x: &[T], direction: &[T]) -> Result<Vec<[Vec<T>; 3]>> {
+        self.jets_of(ws, &self.joint, x, direction)
+    }
+
+    fn jets_of(
+        &self,
+        ws: &mut Workspace<T>,
+        plan: &Plan,
+        x: &[T],
+        direction: &[T],
+    ) -> Result<Vec<[Vec<T>; 3]>> {
         self.smooth()?;
         let zeros = vec![T::ZERO; x.len()];
-        let mut all = self.run(ws, &[x, direction, &zeros], None);
-        let len = self.feature_len();
-        let second = all.split_off(2 * len);
-        let first = all.split_off(len);
-        Ok([all, first, second])
+        let split = |mut all: Vec<T>| {
+            let len = all.len() / 3;
+            let second = all.split_off(2 * len);
+            let first = all.split_off(len);
+            [all, first, second]
+        };
+        Ok(self.run(ws, plan, &[x, direction, &zeros], None).into_iter().map(split).collect())
     }
 
     /// Whether jets can pass.
@@ -297,8 +415,9 @@ fn make_rule<T: Real>(
         Op::Add => Box::new(Add),
         Op::Concat => Box::new(Concat),
         Op::Channels { from, .. } => Box::new(Channels { from: *from }),
-        Op::GlobalAveragePool => Box::new(GlobalAveragePool),
         Op::Pool { window, kind, .. } => Box::new(PoolRule { window: *window, kind: *kind }),
+        Op::GlobalAveragePool => Box::new(PoolRows { skip: 0, statistic: Statistic::Mean }),
+        Op::PoolRows { skip, statistic } => Box::new(PoolRows { skip: *skip, statistic: *statistic }),
         Op::LayerNorm { eps, affine } => Box::new(LayerNormRule {
             eps: T::of(*eps),
             affine: affine.as_ref().map(|(scale, shift)| (real(scale), real(shift))),

@@ -23,6 +23,8 @@ pub enum ErrorKind {
     ShapeMismatch,
     /// A layer has no meaningful second derivative, so no jet can pass it.
     NoSecondDerivative,
+    /// A network was asked to be read at a layer it does not name.
+    UnknownLayer,
 }
 
 /// An error of the engine. Its text says what was found, what was expected, where, and what to do.

@@ -5,6 +5,8 @@ use crate::op::activation::Activation;
 use crate::op::attention::AttentionRule;
 use crate::op::conv::Window;
 use crate::op::pool::PoolKind;
+use crate::op::pool_rows::Statistic;
+use crate::tap::Tap;
 use crate::tensor::Shape;
 use crate::{Error, ErrorKind, Result};
 
@@ -71,6 +73,13 @@ pub enum Op {
         /// Which.
         kind: PoolKind,
     },
+    /// One number a channel out of the rows from `skip` on.
+    PoolRows {
+        /// Rows left out at the front: a sequence's class and register tokens.
+        skip: usize,
+        /// Which number.
+        statistic: Statistic,
+    },
     /// Normalisation of each row.
     LayerNorm {
         /// Added to the variance.
@@ -113,17 +122,23 @@ pub struct Node {
     pub shape: Shape,
 }
 
-/// A network: nodes in the order they are computed; the last is the output.
+/// A network: nodes in the order they are computed, and which of them it gives out.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
     nodes: Vec<Node>,
+    pub(crate) taps: Vec<Tap>,
+    /// What the network gives; the last node where none was chosen.
+    pub(crate) outputs: Vec<NodeId>,
 }
 
 impl Graph {
     /// A graph with its input node: `px` × `px` pixels of three channels.
     pub fn new(px: usize) -> Self {
         let shape = Shape::new(px, px, 3);
-        Graph { nodes: vec![Node { name: "input".into(), op: Op::Input, inputs: vec![], shape }] }
+        Graph {
+            nodes: vec![Node { name: "input".into(), op: Op::Input, inputs: vec![], shape }],
+            ..Default::default()
+        }
     }
 
     /// The nodes, inputs before their readers.
@@ -153,13 +168,37 @@ impl Graph {
         Ok(self.last())
     }
 
-    /// The first layer through which no second derivative passes, if there is one.
+    /// The nodes the network gives out, in the order they were asked for.
+    pub fn outputs(&self) -> Vec<NodeId> {
+        if self.outputs.is_empty() { vec![self.last()] } else { self.outputs.clone() }
+    }
+
+    /// For each node, whether an output depends on it.
+    pub fn needed(&self) -> Vec<bool> {
+        self.needed_for(&self.outputs())
+    }
+
+    /// For each node, whether one of `outputs` depends on it.
+    pub(crate) fn needed_for(&self, outputs: &[NodeId]) -> Vec<bool> {
+        let mut needed = vec![false; self.nodes.len()];
+        outputs.iter().for_each(|&n| needed[n] = true);
+        for id in (0..self.nodes.len()).rev() {
+            if needed[id] {
+                self.nodes[id].inputs.iter().for_each(|&n| needed[n] = true);
+            }
+        }
+        needed
+    }
+
+    /// The first layer in front of an output through which no second derivative passes, if there is one.
     pub fn first_kink(&self) -> Option<&Node> {
-        self.nodes.iter().find(|n| match n.op {
+        let needed = self.needed();
+        let bent = |n: &Node| match n.op {
             Op::Activation(a) => !a.is_smooth(),
             Op::Pool { kind, .. } => kind == PoolKind::Max,
             _ => false,
-        })
+        };
+        self.nodes.iter().zip(needed).find(|(n, needed)| *needed && bent(n)).map(|(n, _)| n)
     }
 }
 
@@ -234,6 +273,12 @@ fn output_shape(name: &str, op: &Op, x: &[Shape]) -> Result<Shape> {
                 return wrong("pixels under every window".into(), first.to_string());
             }
             Shape::new(size.0, size.1, first.c)
+        }
+        Op::PoolRows { skip, .. } => {
+            if *skip >= first.rows() {
+                return wrong(format!("more than {skip} rows"), first.to_string());
+            }
+            Shape::new(1, 1, first.c)
         }
         Op::Attention(a) => {
             let width = a.heads * a.dim;

@@ -10,6 +10,7 @@ pub mod kernel;
 pub mod network;
 pub mod op;
 pub mod real;
+pub mod tap;
 pub mod tensor;
 pub mod weights;
 

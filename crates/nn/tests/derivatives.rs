@@ -8,6 +8,8 @@ use nn::op::activation::Activation;
 use nn::op::attention::{AttentionRule, Part};
 use nn::op::conv::Window;
 use nn::op::pool::PoolKind;
+use nn::op::pool_rows::Statistic;
+use nn::tap::{Pool, Rows};
 
 /// Values in [−1, 1) from a linear congruence: the tests need no more.
 struct Values(u64);
@@ -184,6 +186,11 @@ fn cases() -> Vec<(&'static str, Graph)> {
     let x = g.add("shortcut", Op::Shortcut { stride: 2, pad_channels: 3 }, &[x]).unwrap();
     g.add("pool", Op::GlobalAveragePool, &[x]).unwrap();
     all.push(("shortcut and pool", g));
+    for statistic in [Statistic::Mean, Statistic::StdDev] {
+        let (mut g, x) = stem(&mut v, 6, Gelu);
+        g.add("pool", Op::PoolRows { skip: 2, statistic }, &[x]).unwrap();
+        all.push(("rows", g));
+    }
     all
 }
 
@@ -354,4 +361,77 @@ fn layers_that_do_not_fit_are_refused() {
     let small = g.add("small", pool((2, 2), 0), &[0]).unwrap();
     let error = g.add("concat", Op::Concat, &[0, small]).unwrap_err().to_string();
     assert!(error.contains("expected inputs of one height and width"), "{error}");
+}
+
+/// A network read at several places gives the bits it gives when read at each alone, forward, backward and in jets,
+/// and does not depend on layers behind them.
+#[test]
+fn taps_agree_with_the_network_cut_off_there() {
+    let build = |depth: usize| {
+        let mut v = Values(3);
+        let (mut g, mut x) = stem(&mut v, 6, Activation::Gelu);
+        g.tap("stem", x, Rows::Pixels);
+        for i in 0..depth {
+            let op = point(&mut v, 6, 6, (4, 5));
+            let y = g.add(format!("{i}.linear"), op, &[x]).unwrap();
+            g.tap(format!("{i}.linear"), y, Rows::Tokens { prefix: 2, class: true });
+            let y = g.add(format!("{i}.add"), Op::Add, &[x, y]).unwrap();
+            x = g.add(format!("{i}.act"), Op::Activation(Activation::Silu), &[y]).unwrap();
+            g.tap(format!("{i}"), x, Rows::Pixels);
+        }
+        g
+    };
+    let layers: [(&str, Option<Pool>); 6] = [
+        ("stem", None),
+        ("0.linear", None),
+        ("0", Some(Pool::Std)),
+        ("1.linear", Some(Pool::Mean)),
+        ("0.linear", Some(Pool::Flat)),
+        ("1", Some(Pool::Flat)),
+    ];
+    let mut joint = build(3);
+    let pools = joint.read_at(&layers).unwrap();
+    assert_eq!(pools, [Pool::Mean, Pool::Cls, Pool::Std, Pool::Mean, Pool::Flat, Pool::Flat]);
+    let joint = Network::<f32>::new(&joint);
+    let mut ws = joint.workspace();
+    let mut v = Values(4);
+    let (x, d) = (v.f32(joint.input_len(), 0.5), v.f32(joint.input_len(), 1.0));
+    let features = joint.features(&mut ws, &x);
+    let jets = joint.jets(&mut ws, &x, &d).unwrap();
+    for (i, layer) in layers.iter().enumerate() {
+        let mut alone = build(2);
+        alone.read_at(&[*layer]).unwrap();
+        let alone = Network::<f32>::new(&alone);
+        let mut own = alone.workspace();
+        let expected = alone.forward(&mut own, &x);
+        assert_eq!(features[i], expected, "{layer:?}");
+        assert_eq!(joint.forward_at(&mut ws, &x, i), expected, "{layer:?}");
+        assert_eq!(joint.feature_len_at(i), expected.len());
+        let cotangent = Values(5).f32(expected.len(), 1.0);
+        let tape = joint.forward_saving_at(&mut ws, &x, i).1;
+        let found = joint.vjp(&mut ws, tape, &cotangent);
+        let tape = alone.forward_saving(&mut own, &x).1;
+        assert_eq!(found, alone.vjp(&mut own, tape, &cotangent), "{layer:?}");
+        let expected = alone.jet(&mut own, &x, &d).unwrap();
+        assert_eq!(jets[i], expected, "{layer:?}");
+        assert_eq!(joint.jet_at(&mut ws, &x, &d, i).unwrap(), expected, "{layer:?}");
+    }
+    let kind = |layer| build(1).read_at(&[layer]).unwrap_err();
+    assert_eq!(kind(("2", None)).kind(), nn::ErrorKind::UnknownLayer);
+    assert_eq!(
+        kind(("2", None)).to_string(),
+        "2: the network cannot be read at a layer of that name; expected stem, 0.linear, 0, found 2"
+    );
+    assert!(kind(("0", Some(Pool::Cls))).to_string().contains("no class token"));
+}
+
+/// What lies behind the last tap is no part of the network: neither its kinks nor its work.
+#[test]
+fn kinks_behind_the_last_tap_do_not_matter() {
+    let (mut g, x) = stem(&mut Values(1), 4, Activation::Gelu);
+    g.tap("smooth", x, Rows::Pixels);
+    g.add("kink", Op::Activation(Activation::Relu), &[x]).unwrap();
+    assert!(Network::<f32>::new(&g).smooth().is_err());
+    g.read_at(&[("smooth", None)]).unwrap();
+    assert!(Network::<f32>::new(&g).smooth().is_ok());
 }

@@ -9,6 +9,7 @@ use crate::graph::{Graph, Op};
 use crate::network::{Layers, Normalisation, same_padding};
 use crate::op::activation::Activation;
 use crate::op::conv::Window;
+use crate::tap::Rows;
 use crate::weights::Weights;
 
 /// Which Lite network.
@@ -71,6 +72,7 @@ pub fn graph(
     let window = Window { kh: 3, kw: 3, stride: 2, top: pad, left: pad };
     let x = net.conv_norm(weights, ("_conv_stem", "_bn0"), x, 32, window, (side, side), EPS, false)?;
     let mut x = net.activation(x, Activation::Relu6)?;
+    net.graph.tap("_conv_stem", x, Rows::Pixels);
     let mut index = 0;
     for (stage, &(repeats, kernel, first_stride, expansion, channels)) in STAGES.iter().enumerate() {
         let fixed = stage == 0 || stage == STAGES.len() - 1;
@@ -108,6 +110,7 @@ pub fn graph(
             if stride == 1 && input == channels {
                 x = net.add(shortcut, x)?;
             }
+            net.graph.tap(format!("_blocks.{index}"), x, Rows::Pixels);
             index += 1;
         }
     }
@@ -122,6 +125,7 @@ pub fn graph(
         false,
     )?;
     let head = net.activation(head, Activation::Relu6)?;
+    net.graph.tap("_conv_head", head, Rows::Pixels);
     net.graph.add("_avg_pooling", Op::GlobalAveragePool, &[head])?;
     Ok(net.graph)
 }

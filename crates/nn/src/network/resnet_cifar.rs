@@ -9,6 +9,7 @@ use crate::graph::{Graph, Op};
 use crate::network::{Layers, Normalisation};
 use crate::op::activation::Activation;
 use crate::op::conv::Window;
+use crate::tap::Rows;
 use crate::weights::Weights;
 
 /// BatchNorm's ε, PyTorch's default.
@@ -27,6 +28,7 @@ pub fn graph(depth: usize, px: usize, normalisation: Normalisation, weights: &mu
     let window = |stride| Window { kh: 3, kw: 3, stride, top: 1, left: 1 };
     let x = net.conv_norm(weights, ("conv1", "bn1"), x, 16, window(1), (side, side), EPS, false)?;
     let mut x = net.activation(x, Activation::Relu)?;
+    net.graph.tap("conv1", x, Rows::Pixels);
     for (stage, channels) in [(1, 16), (2, 32), (3, 64)] {
         for block in 0..(depth - 2) / 6 {
             let stride = if stage > 1 && block == 0 { 2 } else { 1 };
@@ -61,6 +63,7 @@ pub fn graph(depth: usize, px: usize, normalisation: Normalisation, weights: &mu
             )?;
             x = net.add(shortcut, x)?;
             x = net.activation(x, Activation::Relu)?;
+            net.graph.tap(format!("layer{stage}.{block}"), x, Rows::Pixels);
         }
     }
     net.graph.add("avg_pool", Op::GlobalAveragePool, &[x])?;

@@ -11,6 +11,7 @@ pub mod gated;
 pub mod grouped;
 pub mod layer_norm;
 pub mod pool;
+pub mod pool_rows;
 pub mod shortcut;
 pub mod tokens;
 
