@@ -7,6 +7,7 @@ use crate::kernel::isa::Isa;
 use crate::op::activation::{Activation, ActivationRule};
 use crate::op::add::Add;
 use crate::op::affine::Affine;
+use crate::op::binary::BinaryRule;
 use crate::op::channels::{Channels, Concat};
 use crate::op::conv::{ConvRule, pack_weight};
 use crate::op::depthwise::DepthwiseRule;
@@ -15,7 +16,10 @@ use crate::op::grouped::GroupedRule;
 use crate::op::layer_norm::LayerNormRule;
 use crate::op::pool::PoolRule;
 use crate::op::pool_rows::{PoolRows, Statistic};
+use crate::op::rearrange::RearrangeRule;
+use crate::op::reduce::ReduceRule;
 use crate::op::shortcut::Shortcut;
+use crate::op::softmax::Softmax;
 use crate::op::tokens::{FirstTokens, Tokens};
 use crate::op::{Back, Rule, Saved};
 use crate::real::Real;
@@ -93,8 +97,9 @@ impl Plan {
             // A step is known by its first and last node: between them there is one way.
             let same = |s: &Step<T>| s.first == id && s.output == output;
             let index = steps.iter().position(same).unwrap_or_else(|| {
-                let shape = graph.shape(node.inputs[0]);
-                let rule = make_rule(isa, &node.op, shape, activation, inputs.len() > 1);
+                let shapes: Vec<Shape> = node.inputs.iter().map(|&i| graph.shape(i)).collect();
+                let residual = inputs.len() > node.inputs.len();
+                let rule = make_rule(isa, &node.op, &shapes, activation, residual);
                 steps.push(Step { rule, first: id, inputs, output });
                 steps.len() - 1
             });
@@ -380,10 +385,11 @@ impl<T: Real> Network<T> {
 fn make_rule<T: Real>(
     isa: Isa,
     op: &Op,
-    input: Shape,
+    inputs: &[Shape],
     activation: Activation,
     residual: bool,
 ) -> Box<dyn Rule<T>> {
+    let input = inputs[0];
     let real = |x: &[f32]| x.iter().map(|&v| T::of_f32(v)).collect::<Vec<T>>();
     match op {
         Op::Input => unreachable!("the input is not a step"),
@@ -415,6 +421,12 @@ fn make_rule<T: Real>(
         Op::Add => Box::new(Add),
         Op::Concat => Box::new(Concat),
         Op::Channels { from, .. } => Box::new(Channels { from: *from }),
+        Op::Binary(op, _) => Box::new(BinaryRule::new(op)),
+        Op::Pointwise(f) => Box::new(*f),
+        Op::Rearrange(map, _) => Box::new(RearrangeRule::new(map, inputs)),
+        Op::Reduce(op, _) => Box::new(ReduceRule::new(op)),
+        Op::MatMul(op, _) => Box::new(op.clone()),
+        Op::Softmax => Box::new(Softmax),
         Op::Pool { window, kind, .. } => Box::new(PoolRule { window: *window, kind: *kind }),
         Op::GlobalAveragePool => Box::new(PoolRows { skip: 0, statistic: Statistic::Mean }),
         Op::PoolRows { skip, statistic } => Box::new(PoolRows { skip: *skip, statistic: *statistic }),

@@ -3,9 +3,14 @@
 
 use crate::op::activation::Activation;
 use crate::op::attention::AttentionRule;
+use crate::op::binary::{Arithmetic, Binary};
 use crate::op::conv::Window;
+use crate::op::matmul::MatMul;
+use crate::op::pointwise::Pointwise;
 use crate::op::pool::PoolKind;
 use crate::op::pool_rows::Statistic;
+use crate::op::rearrange::{Rearrangement, ZERO};
+use crate::op::reduce::Reduce;
 use crate::tap::Tap;
 use crate::tensor::Shape;
 use crate::{Error, ErrorKind, Result};
@@ -62,6 +67,18 @@ pub enum Op {
         /// How many.
         count: usize,
     },
+    /// Arithmetic with broadcasting; the shape is how its values are counted in rows.
+    Binary(Binary, Shape),
+    /// A function of each number that is rarer than the activations.
+    Pointwise(Pointwise),
+    /// Values copied to other places, or the same seen in another shape.
+    Rearrange(Rearrangement, Shape),
+    /// Sum or mean over some axes.
+    Reduce(Reduce, Shape),
+    /// Products of two activations, matrix by matrix.
+    MatMul(MatMul, Shape),
+    /// Softmax over the channels of each row.
+    Softmax,
     /// Mean over all rows.
     GlobalAveragePool,
     /// Maximum or mean of every window, channel by channel.
@@ -193,9 +210,11 @@ impl Graph {
     /// The first layer in front of an output through which no second derivative passes, if there is one.
     pub fn first_kink(&self) -> Option<&Node> {
         let needed = self.needed();
-        let bent = |n: &Node| match n.op {
-            Op::Activation(a) => !a.is_smooth(),
-            Op::Pool { kind, .. } => kind == PoolKind::Max,
+        let bent = |n: &Node| match &n.op {
+            Op::Pool { kind, .. } => *kind == PoolKind::Max,
+            Op::Activation(f) => !f.is_smooth(),
+            Op::Pointwise(f) => !f.is_smooth(),
+            Op::Binary(b, _) => matches!(b.kind, Arithmetic::Maximum | Arithmetic::Minimum),
             _ => false,
         };
         self.nodes.iter().zip(needed).find(|(n, needed)| *needed && bent(n)).map(|(n, _)| n)
@@ -261,6 +280,51 @@ fn output_shape(name: &str, op: &Op, x: &[Shape]) -> Result<Shape> {
                 return wrong(format!("at least {} channels", from + count), first.to_string());
             }
             Shape::new(first.h, first.w, *count)
+        }
+        Op::Binary(op, shape) => {
+            for (side, input) in [(&op.a, op.a.input), (&op.b, op.b.input)] {
+                let held = input.map_or(op.constant.len(), |i| x[i].len());
+                let reach: usize = op.dims.iter().zip(&side.strides).map(|(d, s)| (d - 1) * s).sum();
+                if side.offset + reach >= held {
+                    return wrong(format!("{} values", side.offset + reach + 1), held.to_string());
+                }
+            }
+            let len: usize = op.dims.iter().product();
+            if len != shape.len() {
+                return wrong(format!("{} values", shape.len()), len.to_string());
+            }
+            *shape
+        }
+        Op::Pointwise(_) | Op::Softmax => first,
+        Op::Rearrange(map, shape) => {
+            let held = map.constants.len() + x.iter().map(|s| s.len()).sum::<usize>();
+            let outside = |&&from: &&u32| from != ZERO && from as usize + map.run > held;
+            if let Some(from) = map.runs.iter().find(outside) {
+                return wrong(format!("{} values", *from as usize + map.run), held.to_string());
+            }
+            if map.run * map.runs.len() != shape.len() {
+                return wrong(format!("{} values", shape.len()), (map.run * map.runs.len()).to_string());
+            }
+            *shape
+        }
+        Op::Reduce(op, shape) => {
+            let reach: usize = op.dims.iter().zip(&op.strides).map(|(d, s)| (d - 1) * s).sum();
+            if op.dims.iter().product::<usize>() != first.len() || reach >= shape.len() {
+                return wrong(format!("{:?}", op.dims), first.to_string());
+            }
+            *shape
+        }
+        Op::MatMul(op, shape) => {
+            let reach = [op.a.reach(&op.dims, op.m, op.k), op.b.reach(&op.dims, op.k, op.n)];
+            let found = [x[0].len(), x[x.len() - 1].len()];
+            if reach[0] >= found[0] || reach[1] >= found[1] {
+                return wrong(format!("more than {reach:?} values"), format!("{found:?}"));
+            }
+            let len = op.dims.iter().product::<usize>() * op.m * op.n;
+            if len != shape.len() {
+                return wrong(format!("{} values", shape.len()), len.to_string());
+            }
+            *shape
         }
         Op::GlobalAveragePool => Shape::new(1, 1, first.c),
         Op::Pool { window, size, .. } => {

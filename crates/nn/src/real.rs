@@ -45,10 +45,18 @@ pub trait Real:
     fn exp(self) -> Self;
     /// (Φ(x), φ(x)): distribution function and density of the standard normal.
     fn normal(self) -> (Self, Self);
+    /// Hyperbolic tangent.
+    fn tanh(self) -> Self;
+    /// Error function.
+    fn erf(self) -> Self;
+    /// Natural logarithm.
+    fn ln(self) -> Self;
+    /// selfᵖ.
+    fn pow(self, p: f64) -> Self;
 }
 
 macro_rules! real {
-    ($t:ty, $exp:path, $normal:path) => {
+    ($t:ty, $exp:path, $normal:path, $tanh:path, $erf:path, $ln:path, $pow:path) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -88,9 +96,25 @@ macro_rules! real {
             fn normal(self) -> (Self, Self) {
                 $normal(self)
             }
+            #[inline(always)]
+            fn tanh(self) -> Self {
+                $tanh(self)
+            }
+            #[inline(always)]
+            fn erf(self) -> Self {
+                $erf(self)
+            }
+            #[inline(always)]
+            fn ln(self) -> Self {
+                $ln(self)
+            }
+            #[inline(always)]
+            fn pow(self, p: f64) -> Self {
+                $pow(self, p as $t)
+            }
         }
     };
 }
 
-real!(f32, math::exp_f32, math::normal_f32);
-real!(f64, math::exp_f64, math::normal_f64);
+real!(f32, math::exp_f32, math::normal_f32, math::tanh_f32, math::erf_f32, libm::logf, libm::powf);
+real!(f64, math::exp_f64, math::normal_f64, libm::tanh, libm::erf, libm::log, libm::pow);

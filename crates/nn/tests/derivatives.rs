@@ -6,10 +6,16 @@ use nn::graph::{Graph, Op};
 use nn::kernel::isa::Isa;
 use nn::op::activation::Activation;
 use nn::op::attention::{AttentionRule, Part};
+use nn::op::binary::{Arithmetic, Binary, Operand};
 use nn::op::conv::Window;
+use nn::op::matmul::{MatMul, Matrices};
+use nn::op::pointwise::Pointwise;
 use nn::op::pool::PoolKind;
 use nn::op::pool_rows::Statistic;
+use nn::op::rearrange::{Rearrangement, ZERO};
+use nn::op::reduce::Reduce;
 use nn::tap::{Pool, Rows};
+use nn::tensor::Shape;
 
 /// Values in [−1, 1) from a linear congruence: the tests need no more.
 struct Values(u64);
@@ -191,7 +197,119 @@ fn cases() -> Vec<(&'static str, Graph)> {
         g.add("pool", Op::PoolRows { skip: 2, statistic }, &[x]).unwrap();
         all.push(("rows", g));
     }
+    general(&mut v, &mut all);
     all
+}
+
+/// The operators that ONNX files need beside those of the networks by name.
+fn general(v: &mut Values, all: &mut Vec<(&'static str, Graph)>) {
+    use Activation::Silu;
+    use Pointwise::*;
+    let kinds = [
+        ("sigmoid", Sigmoid),
+        ("hard sigmoid", HardSigmoid { slope: 1.0 / 6.0, offset: 0.5 }),
+        ("hard swish", HardSwish),
+        ("leaky relu", LeakyRelu(0.1)),
+        ("clip", Clip { low: 0.1, high: 0.7 }),
+        ("elu", Elu(0.8)),
+        ("softplus", Softplus),
+        ("mish", Mish),
+        ("gelu by tanh", GeluTanh),
+        ("tanh", Tanh),
+        ("erf", Erf),
+        ("exp", Exp),
+        ("absolute", Abs),
+        ("square", Power(2.0)),
+        ("cube", Power(3.0)),
+    ];
+    for (name, f) in kinds {
+        let (mut g, x) = stem(v, 5, Silu);
+        g.add(name, Op::Pointwise(f), &[x]).unwrap();
+        all.push((name, g));
+    }
+    // Those that need positive numbers get e^x.
+    for (name, f) in [("log", Log), ("root", Sqrt), ("reciprocal", Power(-1.0)), ("power", Power(-0.5))] {
+        let (mut g, x) = stem(v, 5, Silu);
+        let x = g.add("exp", Op::Pointwise(Exp), &[x]).unwrap();
+        g.add(name, Op::Pointwise(f), &[x]).unwrap();
+        all.push((name, g));
+    }
+
+    // Broadcasting: same shape, one value a channel, one value a row, a transposed side, a constant; 20 rows of 18.
+    use Arithmetic::*;
+    let side = |input, strides: &[usize]| Operand { input, offset: 0, strides: strides.to_vec() };
+    for kind in [Add, Subtract, Multiply, Divide, Maximum, Minimum] {
+        for b in [vec![18, 1], vec![0, 1], vec![18, 0], vec![1, 20]] {
+            for constant in [false, true] {
+                let (mut g, x) = stem(v, 18, Silu);
+                let x = g.add("x", point(v, 18, 18, (4, 5)), &[x]).unwrap();
+                let y = g.add("y", Op::Pointwise(Exp), &[x]).unwrap();
+                let constants = if constant { v.f32(360, 1.0) } else { vec![] };
+                let b = side((!constant).then_some(1), &b);
+                let constants: Vec<f32> = constants.iter().map(|c| c + 1.5).collect();
+                let op =
+                    Binary { kind, dims: vec![20, 18], a: side(Some(0), &[18, 1]), b, constant: constants };
+                let inputs = if constant { vec![x] } else { vec![x, y] };
+                g.add("binary", Op::Binary(op, Shape::new(4, 5, 18)), &inputs).unwrap();
+                all.push(("binary", g));
+            }
+        }
+    }
+    // The constant on the left, one node on both sides.
+    let (mut g, x) = stem(v, 18, Silu);
+    let constant: Vec<f32> = v.f32(18, 1.0);
+    let x = g.add("exp", Op::Pointwise(Exp), &[x]).unwrap();
+    let a = side(None, &[0, 1]);
+    let op = Binary { kind: Divide, dims: vec![20, 18], a, b: side(Some(0), &[18, 1]), constant };
+    let x = g.add("divide", Op::Binary(op, Shape::new(20, 1, 18)), &[x]).unwrap();
+    let (a, b) = (side(Some(0), &[18, 1]), side(Some(1), &[1, 20]));
+    let op = Binary { kind: Multiply, dims: vec![20, 18], a, b, constant: vec![] };
+    g.add("multiply", Op::Binary(op, Shape::new(20, 1, 18)), &[x, x]).unwrap();
+    all.push(("binary of one node", g));
+
+    // Means over rows, over channels, over a middle axis of 4×5×6.
+    for strides in [[0, 0, 1], [5, 1, 0], [6, 0, 1], [0, 0, 0]] {
+        let (mut g, x) = stem(v, 6, Silu);
+        let len = 1 + [3, 4, 5].iter().zip(strides).map(|(d, s)| d * s).sum::<usize>();
+        let op = Reduce { dims: vec![4, 5, 6], strides: strides.to_vec(), factor: 0.3, len };
+        g.add("reduce", Op::Reduce(op, Shape::new(len, 1, 1)), &[x]).unwrap();
+        all.push(("reduce", g));
+    }
+
+    let (mut g, x) = stem(v, 19, Silu);
+    g.add("softmax", Op::Softmax, &[x]).unwrap();
+    all.push(("softmax", g));
+
+    // Two heads of 10×6 times 6×10, the second side lying transposed; then with that product repeated.
+    let (mut g, x) = stem(v, 6, Silu);
+    let y = g.add("y", point(v, 6, 6, (4, 5)), &[x]).unwrap();
+    for shared in [false, true] {
+        let a = Matrices { offset: 0, batch: vec![60], row: 6, column: 1 };
+        let b = Matrices { offset: 0, batch: vec![if shared { 0 } else { 60 }], row: 1, column: 6 };
+        let op = MatMul { dims: vec![2], m: 10, k: 6, n: 10, a, b };
+        let mut g = g.clone();
+        let s = g.add("scores", Op::MatMul(op, Shape::new(20, 1, 10)), &[x, y]).unwrap();
+        let a = Matrices { offset: 0, batch: vec![100], row: 1, column: 10 };
+        let b = Matrices { offset: 0, batch: vec![60], row: 6, column: 1 };
+        let op = MatMul { dims: vec![2], m: 10, k: 10, n: 6, a, b };
+        g.add("values", Op::MatMul(op, Shape::new(20, 1, 6)), &[s, y]).unwrap();
+        all.push(("matrix products", g));
+    }
+
+    // Transposed, padded, repeated and joined with a constant and another node.
+    let (mut g, x) = stem(v, 6, Silu);
+    let y = g.add("y", Op::Pointwise(Tanh), &[x]).unwrap();
+    let transposed: Vec<u32> = (0..6).flat_map(|c| (0..20).map(move |r| 2 + r * 6 + c)).collect();
+    let more = [0, 1, ZERO, ZERO, ZERO, 5, 5, 122, 123, 241];
+    let map = Rearrangement::new(v.f32(2, 1.0), &[&transposed[..], &more].concat(), &[2, 122, 242]);
+    g.add("rearrange", Op::Rearrange(map, Shape::new(130, 1, 1)), &[x, y]).unwrap();
+    all.push(("rearrange", g));
+    let (mut g, x) = stem(v, 6, Silu);
+    let rows: Vec<u32> = (0..20).rev().flat_map(|r| (0..6).map(move |c| r * 6 + c)).collect();
+    let map = Rearrangement::new(vec![], &rows, &[120]);
+    assert_eq!(map.run, 6);
+    g.add("rearrange", Op::Rearrange(map, Shape::new(4, 5, 6)), &[x]).unwrap();
+    all.push(("rearrange rows", g));
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

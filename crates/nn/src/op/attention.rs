@@ -36,7 +36,7 @@ pub struct AttentionRule {
 
 /// s ← softmax of each row of `n`.
 #[inline(always)]
-fn softmax<T: Real, const FMA: bool>(n: usize, s: &mut [T]) {
+pub(crate) fn softmax<T: Real, const FMA: bool>(n: usize, s: &mut [T]) {
     for row in s.chunks_exact_mut(n) {
         let mut lanes = [T::of(-1e30); 16];
         let (whole, rest) = row.as_chunks::<16>();
@@ -69,7 +69,7 @@ fn softmax<T: Real, const FMA: bool>(n: usize, s: &mut [T]) {
 
 /// d ← p·(d − Σ p·d) row by row: the vjp of softmax.
 #[inline(always)]
-fn softmax_back<T: Real, const FMA: bool>(n: usize, p: &[T], d: &mut [T]) {
+pub(crate) fn softmax_back<T: Real, const FMA: bool>(n: usize, p: &[T], d: &mut [T]) {
     for (p, d) in p.chunks_exact(n).zip(d.chunks_exact_mut(n)) {
         let mut lanes = [T::ZERO; 16];
         for (i, (p, d)) in p.iter().zip(d.iter()).enumerate() {
@@ -84,7 +84,7 @@ fn softmax_back<T: Real, const FMA: bool>(n: usize, p: &[T], d: &mut [T]) {
 
 /// (s0, s1, s2) ← the jet of softmax; s0 holds the probabilities already.
 #[inline(always)]
-fn softmax_jet<T: Real, const FMA: bool>(n: usize, p0: &[T], s1: &mut [T], s2: &mut [T]) {
+pub(crate) fn softmax_jet<T: Real, const FMA: bool>(n: usize, p0: &[T], s1: &mut [T], s2: &mut [T]) {
     let rows = p0.chunks_exact(n).zip(s1.chunks_exact_mut(n)).zip(s2.chunks_exact_mut(n));
     for ((p0, s1), s2) in rows {
         let mean1 = p0.iter().zip(s1.iter()).fold(T::ZERO, |a, (p, s)| a + *p * *s);

@@ -4,15 +4,23 @@ pub mod activation;
 pub mod add;
 pub mod affine;
 pub mod attention;
+pub mod binary;
 pub mod channels;
+
 pub mod conv;
 pub mod depthwise;
 pub mod gated;
 pub mod grouped;
 pub mod layer_norm;
+pub mod matmul;
+pub mod pointwise;
 pub mod pool;
 pub mod pool_rows;
+pub mod rearrange;
+pub mod reduce;
 pub mod shortcut;
+pub mod softmax;
+pub(crate) mod strided;
 pub mod tokens;
 
 use crate::buffer::Buffer;
