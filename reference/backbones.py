@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import convnets
 import generated_weights
 from cifar_resnet import CifarResNet
 
@@ -44,20 +45,22 @@ class Spec:
 class Case:
     """Which network, at which size.
 
-    `grid` is the side of the stored position grid, `names` the spelling of the tensors, `image` the stream the fixture's
+    `depth` is the number of blocks, or of those of each stage; `grid` the side of the stored position grid, `names` the spelling of the tensors, `image` the stream the fixture's
     image is generated from.
     """
 
     name: str
     network: str
     input_px: int
-    depth: int | None = None
+    depth: int | tuple | None = None
     grid: int | None = None
     names: str = "upstream"
     image: str = "input"
 
     @property
     def smooth(self) -> bool:
+        if convnets.handles(self.network):
+            return convnets.is_smooth(self.network)
         return self.network.startswith("dinov2")
 
 
@@ -105,6 +108,8 @@ class TransformersClassToken(nn.Module):
 
 def normalisation(network: str):
     """(mean, std) of the pixel scale [0, 1] for a network."""
+    if convnets.handles(network):
+        return convnets.normalisation(network)
     if network.startswith("efficientnet-lite"):
         return LITE_MEAN, LITE_STD
     return IMAGENET_MEAN, IMAGENET_STD
@@ -229,6 +234,8 @@ def specs(case: Case) -> list:
     if case.network.startswith("dinov2"):
         shapes = _dinov2_shapes(case) if case.names == "upstream" else _huggingface_shapes(case)
         return [_dinov2_spec(name, shape) for name, shape in shapes.items()]
+    if convnets.handles(case.network):
+        return [Spec(n, shape, *convnets.spread(case, n, shape)) for n, shape in convnets.shapes(case).items()]
     with torch.device("meta"):
         net = _empty_convolutional(case)
     state = {k: tuple(v.shape) for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
@@ -252,7 +259,9 @@ def backbone(case: Case, tensors: dict, dtype=torch.float64) -> Backbone:
 
     Raises if a tensor is missing, left over or of another shape.
     """
-    if not case.network.startswith("dinov2"):
+    if convnets.handles(case.network):
+        body = convnets.body(case, tensors, dtype)
+    elif not case.network.startswith("dinov2"):
         body = _convolutional(case, tensors, dtype)
     elif case.names == "upstream":
         body = _timm_dinov2(case, tensors, dtype)

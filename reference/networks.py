@@ -16,7 +16,9 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+import convnets
 import generated_weights
 from backbones import Case, backbone, generated_image, normalisation, resized_position_embedding, specs
 from jets import jet
@@ -36,6 +38,11 @@ CASES = [
     Case("resnet32-cifar", "resnet32-cifar", 32, image="input.19"),
     Case("resnet44-cifar", "resnet44-cifar", 32, image="input.26"),
     Case("resnet56-cifar", "resnet56-cifar", 32, image="input.113"),
+    Case("resnet18-33", "resnet18", 33),
+    Case("resnet50-48", "resnet50", 48, (2, 1, 2, 1), image="input.2"),
+    Case("resnet50-64-full-depth", "resnet50", 64, image="input.183"),
+    Case("swav-resnet50-40", "swav-resnet50", 40, (1, 1, 1, 1), image="input.5"),
+    Case("inception-v3-fid-75", "inception-v3-fid", 75, image="input.5"),
     Case("dinov2-vits14-56", "dinov2-vits14", 56, 2, 4),
     Case("dinov2-vits14-224", "dinov2-vits14", 224, 12, 16),
     Case("dinov2-vits14-reg4-56", "dinov2-vits14-reg4", 56, 2, 4),
@@ -80,35 +87,58 @@ def relative(found, expected) -> float:
 # --- kinks -----------------------------------------------------------------------------------------------------------
 
 
+class _BeforeKinks(TorchDispatchMode):
+    """Collects what every ReLU, ReLU6 and maximum pooling is given, whether it is a module or a function."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__.removesuffix("_")
+        if name in ("relu", "hardtanh", "max_pool2d_with_indices"):
+            self.found.append((name, args[0].detach().clone(), args[1:]))
+        return func(*args, **(kwargs or {}))
+
+
 def _before_kinks(net, image):
-    found = []
-    hooks = [
-        module.register_forward_pre_hook(lambda module, args: found.append((module, args[0].detach().clone())))
-        for module in net.modules()
-        if isinstance(module, (nn.ReLU, nn.ReLU6))
-    ]
-    with torch.inference_mode():
+    with torch.no_grad(), _BeforeKinks() as collected:
         net(image)
-    for hook in hooks:
-        hook.remove()
-    return found
+    return collected.found
+
+
+def _windows(value, kernel, stride=(), padding=0, *rest):
+    """B×C×H×W → the values under each window, B×C×windows×taps; padding is −∞."""
+    if rest and any(d != 1 for d in rest[0]):
+        raise RuntimeError("no dilated pooling here")
+    top, left = padding if padding else (0, 0)
+    stride = stride or kernel
+    padded = nn.functional.pad(value, (left, left, top, top), value=float("-inf"))
+    found = padded.unfold(2, kernel[0], stride[0]).unfold(3, kernel[1], stride[1])
+    return found.flatten(4).flatten(2, 3)
 
 
 def kink_margin(net, net_f32, name, px):
-    """How far every unit is from a kink (0, or 0 and 6), in units of its layer's rms rounding error in f32; the least.
+    """How far every unit is from a kink (0; 0 and 6; another value of its pooling window), in units of its layer's rms
+    rounding error in f32; the least, and the number of units.
 
     A unit that rounding moves across a kink changes the f32 gradient by a jump that is no error of the implementation.
     """
     least, units = float("inf"), 0
     exact = _before_kinks(net, generated_image(name, px))
     rounded = _before_kinks(net_f32, generated_image(name, px, torch.float32))
-    for (module, value), (_, value_f32) in zip(exact, rounded, strict=True):
-        distance = value.abs()
-        if isinstance(module, nn.ReLU6):
-            distance = torch.minimum(distance, (value - 6).abs())
+    for (kind, value, args), (_, value_f32, _) in zip(exact, rounded, strict=True):
         error = (value_f32 - value).square().mean().sqrt()
+        if kind == "max_pool2d_with_indices":
+            first, second = _windows(value, *args).topk(2, -1).values.unbind(-1)
+            # zeros of a ReLU tie, and no gradient passes them
+            distance = (first - second)[first != 0]
+        else:
+            distance = value.abs()
+        if kind == "hardtanh":
+            distance = torch.minimum(distance, (value - 6).abs())
         least = min(least, (distance.min() / error).item())
-        units += value.numel()
+        units += distance.numel()
     return least, units
 
 
@@ -162,6 +192,28 @@ def check(case, net, image, feature, gradient, cotangent):
     return y1, y2
 
 
+def sampled(vector, most: int) -> dict:
+    """Norm of a vector, and at most `most` of its values, a fixed stride apart."""
+    index = list(range(0, vector.numel(), max(1, -(-vector.numel() // most) | 1)))
+    return {"norm": vector.norm().item(), "index": index, "value": [float(f"{vector[i].item():.9g}") for i in index]}
+
+
+def taps(case, net, image) -> list:
+    """What the network gives at every tap, and the gradient of ⟨that, u values of cotangent.NAME⟩ by the pixels."""
+    found = []
+    for name, (module, pool) in convnets.taps(case, net.body).items():
+        caught = []
+        hook = module.register_forward_hook(lambda module, args, output: caught.append(output))
+        pixels = image.clone().requires_grad_()
+        net(pixels)
+        hook.remove()
+        feature = pool(caught[0])[0]
+        (gradient,) = torch.autograd.grad(feature @ vector(f"cotangent.{name}", feature), pixels)
+        entry = {"name": name, "length": feature.numel(), "feature": sampled(feature.detach(), 40)}
+        found.append(entry | {"gradient": sampled(gradient[0].flatten(), 20)})
+    return found
+
+
 def fixture(case) -> dict:
     tensors = specs(case)
     values = {spec.name: spec.generate() for spec in tensors}
@@ -181,8 +233,10 @@ def fixture(case) -> dict:
     index = gradient_indices(gradient.numel())
     flat = gradient.flatten()
     config = {"names": case.names}
-    if case.network.startswith("dinov2"):
-        config |= {"depth": case.depth, "position_grid": case.grid}
+    if case.depth is not None:
+        config["depth"] = case.depth
+    if case.grid is not None:
+        config["position_grid"] = case.grid
     result = {
         "script": "reference/networks.py",
         "network": case.network,
@@ -209,6 +263,8 @@ def fixture(case) -> dict:
     }
     if kinks:
         result["kinks"] = kinks
+    if convnets.handles(case.network):
+        result["taps"] = taps(case, net, image)
     if derivatives:
         y1, y2 = derivatives
         result["jet"] = {"direction": "direction", "y1": y1.tolist(), "y2": y2.tolist()}
@@ -219,7 +275,7 @@ def write(path: Path, result: dict):
     """One key a line, so that a diff shows what moved."""
     lines = []
     for key, value in result.items():
-        if key == "tensors":
+        if key in ("tensors", "taps"):
             rows = ",\n  ".join(json.dumps(row) for row in value)
             text = f"[\n  {rows}\n ]"
         else:

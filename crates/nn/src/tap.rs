@@ -23,6 +23,8 @@ pub struct Tap {
 pub enum Rows {
     /// Pixels of a feature map, or one vector.
     Pixels,
+    /// Pixels of a feature map that is meant to be read whole, each at its place.
+    Places,
     /// Tokens of a sequence.
     Tokens {
         /// Tokens before those of the patches: class token, registers.
@@ -57,11 +59,12 @@ impl Pool {
 }
 
 impl Rows {
-    /// How a place with such rows is read where nothing else is asked for: the class token if there is one, the
-    /// only row if there is only one, otherwise the mean.
+    /// How a place with such rows is read where nothing else is asked for: the class token if there is one, whole
+    /// if it has only one row or is [`Rows::Places`], otherwise the mean.
     pub fn usual_pool(self, shape: Shape) -> Pool {
         match self {
             Rows::Tokens { class: true, .. } => Pool::Cls,
+            Rows::Places => Pool::Flat,
             _ if shape.rows() == 1 => Pool::Flat,
             _ => Pool::Mean,
         }
@@ -106,7 +109,7 @@ impl Graph {
             let Tap { name, node, rows } = self.find_tap(name)?.clone();
             let pool = pool.unwrap_or_else(|| rows.usual_pool(self.shape(node)));
             let skip = match rows {
-                Rows::Pixels => 0,
+                Rows::Pixels | Rows::Places => 0,
                 Rows::Tokens { prefix, .. } => prefix,
             };
             let op = match pool {
@@ -120,7 +123,7 @@ impl Graph {
                 Pool::Cls if matches!(rows, Rows::Tokens { class: true, .. }) => Op::FirstTokens(1),
                 Pool::Cls => {
                     let found = match rows {
-                        Rows::Pixels => format!("a feature map, {}", self.shape(node)),
+                        Rows::Pixels | Rows::Places => format!("a feature map, {}", self.shape(node)),
                         Rows::Tokens { .. } => "tokens without one".into(),
                     };
                     return Err(Error::new(ErrorKind::ShapeMismatch, name, "this layer has no class token")

@@ -26,17 +26,22 @@ fn relative(found: &[f64], expected: &[f64]) -> f64 {
     norm(&mut found.iter().zip(expected).map(|(a, b)| a - b)) / norm(&mut expected.iter().copied())
 }
 
+/// The case's image, H×W×3.
+fn image(case: &Value) -> Vec<f32> {
+    let input = &case["input"];
+    let (centre, scale) = (input["centre"].as_f64().unwrap(), input["scale"].as_f64().unwrap());
+    channels_last(&generated(input["name"].as_str().unwrap(), len_of(&input["shape"]), centre, scale))
+}
+
 /// Relative L2 errors of feature, gradient, first and second derivative.
 fn errors<T: Real>(case: &Value) -> HashMap<&'static str, f64> {
     let net = Network::<T>::new(&graph(case));
     let mut ws = net.workspace();
     let real = |x: Vec<f32>| x.into_iter().map(T::of_f32).collect::<Vec<T>>();
     let wide = |x: &[T]| x.iter().map(|v| v.f64()).collect::<Vec<f64>>();
-    let input = &case["input"];
-    let pixels = len_of(&input["shape"]);
     let stream = |v: &Value, len| generated(v.as_str().unwrap(), len, 0.0, 1.0);
-    let (centre, scale) = (input["centre"].as_f64().unwrap(), input["scale"].as_f64().unwrap());
-    let x = real(channels_last(&generated(input["name"].as_str().unwrap(), pixels, centre, scale)));
+    let x = real(image(case));
+    let pixels = x.len();
     let cotangent = real(stream(&case["cotangent"], net.feature_len()));
     let (feature, tape) = net.forward_saving(&mut ws, &x);
     let gradient = wide(&net.vjp(&mut ws, tape, &cotangent));
@@ -58,18 +63,23 @@ fn errors<T: Real>(case: &Value) -> HashMap<&'static str, f64> {
     errors
 }
 
-/// f32 within the project's bounds: feature 5e-6, gradient 2e-5 relative. Jets take sums of
-/// products of three factors and get the gradient's bound.
-#[test]
-fn networks_agree_with_pytorch() {
-    let mut seen = 0;
+/// File names of the cases.
+fn fixture_names() -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(support::fixtures().join("network"))
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .filter(|n| n.ends_with(".json") && !n.starts_with("position"))
         .collect();
     names.sort();
-    for name in names {
+    names
+}
+
+/// f32 within the project's bounds: feature 5e-6, gradient 2e-5 relative. Jets take sums of
+/// products of three factors and get the gradient's bound.
+#[test]
+fn networks_agree_with_pytorch() {
+    let mut seen = 0;
+    for name in fixture_names() {
         let case = read(&format!("network/{name}"));
         // transformers resizes this embedding without upstream's offset of 0.1. The weights are the
         // same, and one backbone gives one number: both spellings are resized as upstream does.
@@ -90,6 +100,47 @@ fn networks_agree_with_pytorch() {
         seen += 1;
     }
     assert!(seen >= 25, "only {seen} fixtures were found");
+}
+
+/// Every tap of a network that lists them: its feature, and the gradient of that feature.
+#[test]
+fn taps_agree_with_pytorch() {
+    let mut seen = 0;
+    for name in fixture_names() {
+        let case = read(&format!("network/{name}"));
+        let Some(taps) = case["taps"].as_array() else { continue };
+        let mut graph = graph(&case);
+        let all: Vec<String> = graph.taps().iter().map(|t| t.name.clone()).collect();
+        let listed: Vec<&str> = taps.iter().map(|t| t["name"].as_str().unwrap()).collect();
+        assert_eq!(all.len(), listed.len(), "{name}: {all:?} but PyTorch's side lists {listed:?}");
+        graph.read_at(&listed.iter().map(|&n| (n, None)).collect::<Vec<_>>()).unwrap();
+        let net = Network::<f32>::new(&graph);
+        let mut ws = net.workspace();
+        let x = image(&case);
+        let plane = x.len() / 3;
+        let planar = |i: usize| (i % plane) * 3 + i / plane;
+        for (output, tap) in taps.iter().enumerate() {
+            let label = format!("{name}: {}", tap["name"]);
+            let (feature, tape) = net.forward_saving_at(&mut ws, &x, output);
+            assert_eq!(feature.len() as u64, tap["length"].as_u64().unwrap(), "{label}");
+            let cotangent =
+                generated(&format!("cotangent.{}", tap["name"].as_str().unwrap()), feature.len(), 0.0, 1.0);
+            let gradient = net.vjp(&mut ws, tape, &cotangent);
+            let check = |what: &str, found: &[f32], at: &dyn Fn(usize) -> usize, bound: f64| {
+                let expected = &tap[what];
+                let index = numbers(&expected["index"]);
+                let some: Vec<f64> = index.iter().map(|&i| f64::from(found[at(i as usize)])).collect();
+                let norm = found.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
+                let error = relative(&some, &numbers(&expected["value"]));
+                let of_norm = (norm / expected["norm"].as_f64().unwrap() - 1.0).abs();
+                assert!(error < bound && of_norm < bound, "{label}: {what} off by {error:e}, {of_norm:e}");
+            };
+            check("feature", &feature, &|i| i, 5e-6);
+            check("gradient", &gradient, &planar, 2e-5);
+            seen += 1;
+        }
+    }
+    assert!(seen >= 50, "only {seen} taps were found");
 }
 
 /// In f64 only the folding of weights, which rounds them to f32, stands between the engine and PyTorch.

@@ -76,7 +76,7 @@ pub fn measure(
         backbone.settings(),
         options.fit.resampler(),
         options.seed,
-        source.name().to_owned(),
+        source.path().display().to_string(),
         options.limit.map(|n| n as u64),
     );
     Measurer::new(backbone.network(), &options.protocol, options.seed)?;
@@ -136,7 +136,7 @@ pub fn measure(
             }
             (None, None) => "Nothing is kept: there was neither an output table nor a cache".into(),
         };
-        let subject = source.name();
+        let subject = source.path().display().to_string();
         return Err(Error::new(ErrorKind::Interrupted, subject, "stopped before the end").remedy(remedy));
     }
     Ok(Outcome { table: writer.finish()?, cache_error })

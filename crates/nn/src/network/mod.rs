@@ -3,6 +3,8 @@
 
 pub mod dinov2;
 pub mod efficientnet_lite;
+pub mod inception_v3;
+pub mod resnet;
 pub mod resnet_cifar;
 
 mod position;

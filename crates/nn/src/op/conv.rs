@@ -31,6 +31,24 @@ impl Window {
     /// A single pixel: the window of a linear layer.
     pub const POINT: Window = Window { kh: 1, kw: 1, stride: 1, top: 0, left: 0 };
 
+    /// A kernel of odd height and width, padded so that at stride 1 the size stays.
+    pub const fn centred(kh: usize, kw: usize, stride: usize) -> Window {
+        Window { kh, kw, stride, top: kh / 2, left: kw / 2 }
+    }
+
+    /// A square kernel without padding.
+    pub const fn unpadded(k: usize, stride: usize) -> Window {
+        Window { kh: k, kw: k, stride, top: 0, left: 0 }
+    }
+
+    /// Output height and width where the padding is the same on all sides, as in PyTorch; 0 where no kernel fits.
+    pub fn symmetric_size(self, input: Shape) -> (usize, usize) {
+        let size = |length: usize, k: usize, pad: usize| {
+            (length + 2 * pad).checked_sub(k).map_or(0, |rest| rest / self.stride + 1)
+        };
+        (size(input.h, self.kh, self.top), size(input.w, self.kw, self.left))
+    }
+
     /// Whether the kernel sees one pixel and visits each.
     pub fn is_point(self) -> bool {
         self == Window::POINT

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use nn::graph::Graph;
-use nn::network::{Normalisation, dinov2, efficientnet_lite, resnet_cifar};
+use nn::network::{Normalisation, dinov2, efficientnet_lite, inception_v3, resnet, resnet_cifar};
 use nn::weights::Weights;
 use serde_json::Value;
 
@@ -79,6 +79,10 @@ pub fn graph(case: &Value) -> Graph {
     let norm = Normalisation { mean: three("mean").unwrap(), std: three("std").unwrap() };
     let network = case["network"].as_str().unwrap();
     let depth = case["config"]["depth"].as_u64().map(|d| d as usize);
+    let stages = case["config"]["depth"].is_array().then(|| {
+        let blocks: Vec<usize> = numbers(&case["config"]["depth"]).iter().map(|&b| b as usize).collect();
+        <[usize; 4]>::try_from(blocks).unwrap()
+    });
     let (graph, ignorable): (_, fn(&str) -> bool) = match network {
         "efficientnet-lite0" | "efficientnet-lite1" | "efficientnet-lite2" => {
             let config = match network {
@@ -88,6 +92,12 @@ pub fn graph(case: &Value) -> Graph {
             };
             (efficientnet_lite::graph(config, px, norm, &mut weights), efficientnet_lite::is_ignorable)
         }
+        "resnet18" | "resnet50" | "swav-resnet50" => {
+            let mut config = if network == "resnet18" { resnet::RESNET18 } else { resnet::RESNET50 };
+            config.blocks = stages.unwrap_or(config.blocks);
+            (resnet::graph(config, px, norm, &mut weights), resnet::is_ignorable)
+        }
+        "inception-v3-fid" => (inception_v3::graph(px, norm, &mut weights), inception_v3::is_ignorable),
         _ if network.starts_with("resnet") => {
             let depth = network[6..8].parse().unwrap();
             (resnet_cifar::graph(depth, px, norm, &mut weights), resnet_cifar::is_ignorable)
