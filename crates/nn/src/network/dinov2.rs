@@ -6,6 +6,7 @@
 //! Hugging Face names as in transformers' `modeling_dinov2.py`.
 
 use crate::graph::{Graph, NodeId, Op};
+use crate::network::linear::Linear;
 use crate::network::{Layers, Normalisation, PositionResize, resize_position};
 use crate::op::activation::Activation;
 use crate::op::attention::{AttentionRule, Part};
@@ -63,43 +64,6 @@ impl Config {
     }
 }
 
-/// Weight and bias of a linear layer, out×in.
-struct Linear {
-    weight: Vec<f32>,
-    bias: Vec<f32>,
-}
-
-impl Linear {
-    /// Takes the scale and shift of a preceding norm in: W·diag(γ), b + W·β.
-    fn after_norm(mut self, gamma: &[f32], beta: &[f32]) -> Self {
-        for (row, bias) in self.weight.chunks_exact_mut(gamma.len()).zip(&mut self.bias) {
-            let shift: f64 = row.iter().zip(beta).map(|(w, b)| *w as f64 * *b as f64).sum();
-            *bias = (*bias as f64 + shift) as f32;
-            row.iter_mut().zip(gamma).for_each(|(w, g)| *w *= *g);
-        }
-        self
-    }
-
-    /// Multiplies output channel i by `scale(i)`: LayerScale, or 1/√d for queries.
-    fn scaled(mut self, scale: impl Fn(usize) -> f32) -> Self {
-        let inputs = self.weight.len() / self.bias.len();
-        for (i, (row, bias)) in self.weight.chunks_exact_mut(inputs).zip(&mut self.bias).enumerate() {
-            row.iter_mut().for_each(|w| *w *= scale(i));
-            *bias *= scale(i);
-        }
-        self
-    }
-
-    /// Output channels `from..to`.
-    fn rows(&self, from: usize, to: usize) -> Linear {
-        let inputs = self.weight.len() / self.bias.len();
-        Linear {
-            weight: self.weight[from * inputs..to * inputs].to_vec(),
-            bias: self.bias[from..to].to_vec(),
-        }
-    }
-}
-
 /// The two spellings of the same state dict.
 #[derive(Clone, Copy, PartialEq)]
 enum Names {
@@ -115,8 +79,7 @@ struct Checkpoint<'w> {
 
 impl Checkpoint<'_> {
     fn linear(&mut self, name: &str, out: usize, input: usize) -> Result<Linear> {
-        let weight = self.weights.take(&format!("{name}.weight"), &[out, input])?;
-        Ok(Linear { weight, bias: self.weights.take(&format!("{name}.bias"), &[out])? })
+        Linear::take(self.weights, name, out, input)
     }
 
     fn norm(&mut self, name: &str) -> Result<(Vec<f32>, Vec<f32>)> {

@@ -7,6 +7,7 @@ pub mod inception_v3;
 pub mod resnet;
 pub mod resnet_cifar;
 
+mod linear;
 mod position;
 
 use crate::Result;
