@@ -22,6 +22,7 @@ use crate::op::shortcut::Shortcut;
 use crate::op::softmax::Softmax;
 use crate::op::tokens::{FirstTokens, Tokens};
 use crate::op::{Back, Rule, Saved};
+use crate::pass::{Known, Reduced};
 use crate::real::Real;
 use crate::tensor::{Gradients, Shape, Tensor, Workspace};
 use crate::{Error, ErrorKind, Result};
@@ -49,38 +50,44 @@ impl Plan {
     ///
     /// The merging decides the order in which gradients are summed. Since every output has a plan of its own, its
     /// gradient has the same bits whatever else the network gives out.
-    fn new<T: Real>(graph: &Graph, outputs: &[NodeId], isa: Isa, steps: &mut Vec<Step<T>>) -> Self {
-        let nodes = graph.nodes();
-        let needed = graph.needed_for(outputs);
+    fn new<T: Real>(
+        graph: &Graph,
+        outputs: &[NodeId],
+        isa: Isa,
+        known: &mut Known,
+        steps: &mut Vec<Step<T>>,
+    ) -> Self {
+        let Reduced { nodes, outputs } = Reduced::new(graph, outputs);
+        let ids = known.ids(&nodes);
         let mut readers = vec![Vec::new(); nodes.len()];
-        for (id, node) in nodes.iter().enumerate().filter(|(id, _)| needed[*id]) {
+        for (i, node) in nodes.iter().enumerate() {
             for &input in &node.inputs {
-                readers[input].push(id);
+                readers[input].push(i);
             }
         }
         // The only reader of a node, if it has one that reads it once, and it is not given out.
-        let sole = |id: NodeId| match readers[id][..] {
-            [reader] if !outputs.contains(&id) => Some(reader),
+        let sole = |i: NodeId| match readers[i][..] {
+            [reader] if !outputs.contains(&i) => Some(reader),
             _ => None,
         };
         let mut merged = vec![false; nodes.len()];
         let mut chosen = Vec::new();
-        for (id, node) in nodes.iter().enumerate() {
-            if merged[id] || !needed[id] || matches!(node.op, Op::Input) {
+        for (i, node) in nodes.iter().enumerate() {
+            if merged[i] || matches!(*node.op, Op::Input) {
                 continue;
             }
             let mut inputs = node.inputs.clone();
-            let mut output = id;
+            let mut output = i;
             let mut activation = Activation::Identity;
             let (is_conv, is_depthwise) =
-                (matches!(node.op, Op::Conv { groups: 1, .. }), matches!(node.op, Op::Depthwise { .. }));
+                (matches!(*node.op, Op::Conv { groups: 1, .. }), matches!(*node.op, Op::Depthwise { .. }));
             if is_conv
                 && let Some(add) = sole(output)
-                && matches!(nodes[add].op, Op::Add)
+                && matches!(*nodes[add].op, Op::Add)
             {
-                let other = nodes[add].inputs.iter().copied().find(|&i| i != output);
+                let other = nodes[add].inputs.iter().copied().find(|&o| o != output);
                 // The other summand must be there when this step runs: at its own place.
-                if let Some(other) = other.filter(|&o| o < id) {
+                if let Some(other) = other.filter(|&o| o < i) {
                     inputs.push(other);
                     output = add;
                     merged[add] = true;
@@ -88,27 +95,30 @@ impl Plan {
             }
             if (is_conv || is_depthwise)
                 && let Some(next) = sole(output)
-                && let Op::Activation(a) = nodes[next].op
+                && let Op::Activation(a) = *nodes[next].op
             {
                 activation = a;
                 output = next;
                 merged[next] = true;
             }
+            let (first, output) = (ids[i], ids[output]);
             // A step is known by its first and last node: between them there is one way.
-            let same = |s: &Step<T>| s.first == id && s.output == output;
+            let same = |s: &Step<T>| s.first == first && s.output == output;
             let index = steps.iter().position(same).unwrap_or_else(|| {
-                let shapes: Vec<Shape> = node.inputs.iter().map(|&i| graph.shape(i)).collect();
+                let shapes: Vec<Shape> = node.inputs.iter().map(|&input| nodes[input].shape).collect();
                 let residual = inputs.len() > node.inputs.len();
                 let rule = make_rule(isa, &node.op, &shapes, activation, residual);
-                steps.push(Step { rule, first: id, inputs, output });
+                let inputs = inputs.iter().map(|&input| ids[input]).collect();
+                steps.push(Step { rule, first, inputs, output });
                 steps.len() - 1
             });
             chosen.push(index);
         }
-        Plan::of_steps(steps, chosen, nodes.len(), outputs)
+        let outputs = outputs.iter().map(|&i| ids[i]).collect();
+        Plan::of_steps(steps, chosen, known.shapes().len(), outputs)
     }
 
-    fn of_steps<T: Real>(steps: &[Step<T>], chosen: Vec<usize>, nodes: usize, outputs: &[NodeId]) -> Self {
+    fn of_steps<T: Real>(steps: &[Step<T>], chosen: Vec<usize>, nodes: usize, outputs: Vec<NodeId>) -> Self {
         let mut kept = vec![false; nodes];
         let mut read = vec![false; nodes];
         outputs.iter().for_each(|&n| read[n] = true);
@@ -127,7 +137,7 @@ impl Plan {
             with_done.push((i, done));
         }
         with_done.reverse();
-        Plan { outputs: outputs.to_vec(), steps: with_done, kept }
+        Plan { outputs, steps: with_done, kept }
     }
 }
 
@@ -163,13 +173,14 @@ impl<T: Real> Network<T> {
     /// Compiles `graph` for `isa`.
     pub fn with_isa(graph: &Graph, isa: Isa) -> Self {
         let outputs = graph.outputs();
-        let mut steps = Vec::new();
-        let joint = Plan::new(graph, &outputs, isa, &mut steps);
-        let single = outputs.iter().map(|&n| Plan::new(graph, &[n], isa, &mut steps)).collect();
+        let (mut known, mut steps) = (Known::default(), Vec::new());
+        let mut plan = |outputs: &[NodeId]| Plan::new(graph, outputs, isa, &mut known, &mut steps);
+        let joint = plan(&outputs);
+        let single = outputs.iter().map(|&n| plan(&[n])).collect();
         Network {
             isa,
             steps,
-            shapes: graph.nodes().iter().map(|n| n.shape).collect(),
+            shapes: known.shapes().to_vec(),
             joint,
             single,
             kink: graph.first_kink().map(|n| n.name.clone()),

@@ -9,6 +9,7 @@ pub mod graph;
 pub mod kernel;
 pub mod network;
 pub mod op;
+mod pass;
 pub mod real;
 pub mod tap;
 pub mod tensor;

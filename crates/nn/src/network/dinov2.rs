@@ -11,6 +11,7 @@ use crate::network::{Layers, Normalisation, PositionResize, resize_position};
 use crate::op::activation::Activation;
 use crate::op::attention::{AttentionRule, Part};
 use crate::op::conv::Window;
+use crate::tap::Rows;
 use crate::weights::Weights;
 use crate::{Error, ErrorKind, Result};
 
@@ -151,39 +152,26 @@ pub fn graph(
     let window = Window { kh: PATCH, kw: PATCH, stride: PATCH, top: 0, left: 0 };
     let op = Op::Conv { window, size: (side, side), weight: patch_weight, bias: patch_bias, groups: 1 };
     let x = net.graph.add(patch, op, &[x])?;
+    net.graph.tap("patch_embed", x, Rows::Pixels);
     let mut x = net.graph.add("tokens", Op::Tokens { prefix, position }, &[x])?;
 
+    let kind = Rows::Tokens { prefix: 1 + registers, class: true };
     for i in 0..depth {
-        let last = i + 1 == depth;
         let normal = norm(&mut net, &from.block(i, "norm1", "norm1"), x, None)?;
         let (gamma, beta) = from.norm(&from.block(i, "norm1", "norm1"))?;
         let query_scale = 1.0 / ((dim / heads) as f64).sqrt();
         let qkv = from.qkv(i)?.after_norm(&gamma, &beta);
         let qkv = qkv.scaled(|row| if row < dim { query_scale as f32 } else { 1.0 });
         let attention_name = from.block(i, "attn", "attention");
-        let mut rule = AttentionRule {
+        let rule = AttentionRule {
             heads,
             dim: dim / heads,
             query: Part { input: 0, column: 0 },
             key: Part { input: 0, column: dim },
             value: Part { input: 0, column: 2 * dim },
         };
-        let attended;
-        if last {
-            // Only the class token leaves the network: one query is enough.
-            x = net.graph.add(format!("{attention_name} class token"), Op::FirstTokens(1), &[x])?;
-            let first =
-                net.graph.add(format!("{attention_name} query token"), Op::FirstTokens(1), &[normal])?;
-            let (q, kv) = (qkv.rows(0, dim), qkv.rows(dim, 3 * dim));
-            let q = net.linear(&format!("{attention_name}.q"), first, q.weight, q.bias)?;
-            let kv = net.linear(&format!("{attention_name}.kv"), normal, kv.weight, kv.bias)?;
-            rule.key = Part { input: 1, column: 0 };
-            rule.value = Part { input: 1, column: dim };
-            attended = net.graph.add(&attention_name, Op::Attention(rule), &[q, kv])?;
-        } else {
-            let qkv = net.linear(&format!("{attention_name}.qkv"), normal, qkv.weight, qkv.bias)?;
-            attended = net.graph.add(&attention_name, Op::Attention(rule), &[qkv])?;
-        }
+        let qkv = net.linear(&format!("{attention_name}.qkv"), normal, qkv.weight, qkv.bias)?;
+        let attended = net.graph.add(&attention_name, Op::Attention(rule), &[qkv])?;
         let name = from.block(i, "attn.proj", "attention.output.dense");
         let scale = from.weights.take(&from.block(i, "ls1.gamma", "layer_scale1.lambda1"), &[dim])?;
         let projection = from.linear(&name, dim, dim)?.scaled(|c| scale[c]);
@@ -209,10 +197,13 @@ pub fn graph(
         let layer = from.linear(&second, dim, hidden)?.scaled(|c| scale[c]);
         let outer = net.linear(&second, inner, layer.weight, layer.bias)?;
         x = net.add(x, outer)?;
+        net.graph.tap(format!("blocks.{i}"), x, kind);
     }
     let name = from.name("norm", "layernorm");
     let affine = from.norm(&name)?;
-    norm(&mut net, &name, x, Some(affine))?;
+    let x = norm(&mut net, &name, x, Some(affine))?;
+    net.graph.tap("norm", x, kind);
+    net.graph.add("class token", Op::FirstTokens(1), &[x])?;
     Ok(net.graph)
 }
 

@@ -38,13 +38,4 @@ impl Linear {
         }
         self
     }
-
-    /// Output channels `from..to`.
-    pub(super) fn rows(&self, from: usize, to: usize) -> Linear {
-        let inputs = self.weight.len() / self.bias.len();
-        Linear {
-            weight: self.weight[from * inputs..to * inputs].to_vec(),
-            bias: self.bias[from..to].to_vec(),
-        }
-    }
 }
