@@ -65,10 +65,17 @@ fn stem(v: &mut Values, channels: usize, activation: Activation) -> (Graph, usiz
 }
 
 fn cases() -> Vec<(&'static str, Graph)> {
-    use Activation::{Gelu, Relu, Relu6, Silu};
+    use Activation::{Gelu, GeluTanh, QuickGelu, Relu, Relu6, Silu};
     let mut v = Values(7);
     let mut all = Vec::new();
-    for (name, activation) in [("gelu", Gelu), ("silu", Silu), ("relu", Relu), ("relu6", Relu6)] {
+    for (name, activation) in [
+        ("gelu", Gelu),
+        ("gelu tanh", GeluTanh),
+        ("quick gelu", QuickGelu),
+        ("silu", Silu),
+        ("relu", Relu),
+        ("relu6", Relu6),
+    ] {
         let (g, _) = stem(&mut v, 5, activation);
         all.push((name, g));
     }

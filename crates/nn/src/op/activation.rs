@@ -15,6 +15,11 @@ pub enum Activation {
     Relu6,
     /// x·Φ(x), Φ the normal distribution function (the erf form).
     Gelu,
+    /// GELU in its tanh form, ½x·(1 + tanh(√(2/π)·(x + 0.044715·x³))) (Hendrycks, Gimpel 2016,
+    /// arXiv:1606.08415): what `jax.nn.gelu` computes unless told otherwise, so what SigLIP was trained with.
+    GeluTanh,
+    /// x·σ(1.702·x), GELU's sigmoid approximation (same paper): OpenAI's CLIP.
+    QuickGelu,
     /// x·σ(x), σ the logistic function.
     Silu,
 }
@@ -51,6 +56,8 @@ impl Activation {
                 x.iter_mut().for_each(|x| *x = Real::min(Real::max(*x, T::ZERO), T::of(6.0)))
             }
             Activation::Gelu => x.iter_mut().for_each(|x| *x *= x.normal().0),
+            Activation::GeluTanh => x.iter_mut().for_each(|x| *x *= logistic(tanh_gate(*x).0)),
+            Activation::QuickGelu => x.iter_mut().for_each(|x| *x *= logistic(quick_gate(*x).0)),
             Activation::Silu => x.iter_mut().for_each(|x| *x = *x * logistic(*x)),
         }
     }
@@ -65,6 +72,12 @@ impl Activation {
                     *s = cdf + *x * pdf;
                     *x *= cdf;
                 }
+            }
+            Activation::GeluTanh => {
+                x.iter_mut().zip(slope).for_each(|(x, s)| (*x, *s, _) = gated(*x, tanh_gate(*x)))
+            }
+            Activation::QuickGelu => {
+                x.iter_mut().zip(slope).for_each(|(x, s)| (*x, *s, _) = gated(*x, quick_gate(*x)))
             }
             Activation::Silu => {
                 for (x, s) in x.iter_mut().zip(slope) {
@@ -90,6 +103,8 @@ impl Activation {
                 let (cdf, pdf) = x.normal();
                 (x * cdf, cdf + x * pdf, pdf * (T::of(2.0) - x * x))
             }
+            Activation::GeluTanh => gated(x, tanh_gate(x)),
+            Activation::QuickGelu => gated(x, quick_gate(x)),
             Activation::Silu => {
                 let l = logistic(x);
                 let d = l * (T::ONE - l);
@@ -103,6 +118,31 @@ impl Activation {
 #[inline(always)]
 fn logistic<T: Real>(x: T) -> T {
     T::ONE / (T::ONE + (-x).exp())
+}
+
+/// (w, w′, w″) with x·σ(w) = GELU's tanh form: 1 + tanh(u) = 2σ(2u).
+#[inline(always)]
+fn tanh_gate<T: Real>(x: T) -> (T, T, T) {
+    // 2·√(2/π)
+    let scale = T::of(1.595_769_121_605_731);
+    let (cubic, square) = (T::of(0.044715), x * x);
+    let slope = T::ONE + T::of(3.0) * cubic * square;
+    (scale * x * (T::ONE + cubic * square), scale * slope, scale * T::of(6.0) * cubic * x)
+}
+
+/// (w, w′, w″) with x·σ(w) = quick GELU.
+#[inline(always)]
+fn quick_gate<T: Real>(x: T) -> (T, T, T) {
+    (T::of(1.702) * x, T::of(1.702), T::ZERO)
+}
+
+/// x·σ(w) and its first and second derivative by x.
+#[inline(always)]
+fn gated<T: Real>(x: T, (w, w1, w2): (T, T, T)) -> (T, T, T) {
+    let l = logistic(w);
+    let l1 = l * (T::ONE - l);
+    let l2 = l1 * (T::ONE - T::of(2.0) * l);
+    (x * l, l + x * l1 * w1, T::of(2.0) * l1 * w1 + x * (l2 * w1 * w1 + l1 * w2))
 }
 
 /// f on every plane of a jet: f, f′·x′, f″·x′² + f′·x″. Takes any number of planes up to three.
@@ -173,5 +213,32 @@ impl<T: Real> Rule<T> for ActivationRule {
 
     fn keeps_output(&self) -> bool {
         self.0.slope_from_output()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Against the formulas as their paper writes them, where the code has others.
+    #[test]
+    fn both_approximations_of_gelu_are_the_published_ones() {
+        for i in -400..=400 {
+            let x = f64::from(i) / 40.0;
+            let root = (2.0 / std::f64::consts::PI).sqrt();
+            let tanh = 0.5 * x * (1.0 + (root * (x + 0.044715 * x * x * x)).tanh());
+            let quick = x / (1.0 + (-1.702 * x).exp());
+            for (f, expected) in [(Activation::GeluTanh, tanh), (Activation::QuickGelu, quick)] {
+                let (mut wide, mut narrow) = ([x], [x as f32]);
+                f.apply(&mut wide);
+                f.apply(&mut narrow);
+                // 1 + tanh loses digits where it is close to 0; f32 has the exponential's 1.5e-7 and three roundings.
+                assert!((wide[0] - expected).abs() < 1e-15 * (1.0 + x.abs()), "{f:?}({x})");
+                assert!(
+                    (f64::from(narrow[0]) - expected).abs() < 4e-7 * (1.0 + x.abs()),
+                    "{f:?}({x}) in f32"
+                );
+            }
+        }
     }
 }
