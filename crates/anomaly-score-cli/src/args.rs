@@ -51,10 +51,10 @@ pub(crate) struct Compare {
 
 #[derive(clap::Args)]
 pub(crate) struct Score {
-    /// Write the whole report as JSON
+    /// Write the whole report as JSON; `-` is stdout, which then holds nothing else
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Write path, complexity, vulnerability and AS-i of every generated image
+    /// Write path, complexity, vulnerability and AS-i of every generated image; `-` as above
     #[arg(long, value_name = "FILE.csv")]
     pub(crate) images: Option<PathBuf>,
     /// Permutations for the p-value and the null floor
@@ -83,7 +83,7 @@ pub(crate) struct Rank {
     /// Only the N least natural images (highest AS-i), the worst first
     #[arg(long, value_name = "N")]
     pub(crate) worst: Option<usize>,
-    /// Write the ranking as CSV
+    /// Write the ranking as CSV; `-` is stdout, which then holds nothing else
     #[arg(long, value_name = "FILE")]
     pub(crate) csv: Option<PathBuf>,
     /// Copy the listed images here, their rank before their name

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anomaly_score::backbone::Backbone;
 use anomaly_score::image::Source;
@@ -16,7 +16,7 @@ use crate::progress::{Bar, STOP};
 
 /// Either kind of input, checked before anything is measured.
 pub(crate) enum Input {
-    Table(Box<Table>),
+    Table(Box<Table>, PathBuf),
     Images(Source),
 }
 
@@ -27,15 +27,25 @@ impl Input {
             File::open(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok() && magic == *b"PAR1";
         let named_table = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet"));
         if is_table || named_table {
-            return Ok(Input::Table(Box::new(Table::open(path)?)));
+            return Ok(Input::Table(Box::new(Table::open(path)?), path.to_owned()));
         }
         Ok(Input::Images(Source::open(path)?))
+    }
+
+    /// What an error calls it.
+    fn name(&self) -> String {
+        match self {
+            Input::Table(table, path) => {
+                format!("{} (a table of {})", path.display(), table.settings().source)
+            }
+            Input::Images(source) => source.name().to_owned(),
+        }
     }
 
     /// The table itself, or the table of its images measured now.
     pub(crate) fn into_table(self, loader: &Loader) -> Result<Table> {
         match self {
-            Input::Table(table) => Ok(*table),
+            Input::Table(table, _) => Ok(*table),
             Input::Images(source) => loader.measure(&source, None),
         }
     }
@@ -62,19 +72,19 @@ impl<'a> Loader<'a> {
     /// Refuses two inputs that will not be comparable before hours go into measuring one of them.
     pub(crate) fn require_same_settings(&self, a: &Input, b: &Input) -> Result<()> {
         let settings = |input: &Input| match (input, &self.backbone) {
-            (Input::Table(table), _) => Some(table.settings().clone()),
+            (Input::Table(table, _), _) => Some(table.settings().clone()),
             (Input::Images(source), Some(backbone)) => Some(Settings::new(
                 self.measuring.constants(),
                 backbone.settings(),
                 self.measuring.fit().resampler(),
                 self.measuring.seed,
-                source.path().display().to_string(),
+                source.name().to_owned(),
                 None,
             )),
             (Input::Images(_), None) => None,
         };
-        if let (Some(a), Some(b)) = (settings(a), settings(b)) {
-            a.require_same(&a.source, &b, &b.source)?;
+        if let (Some(mine), Some(theirs)) = (settings(a), settings(b)) {
+            mine.require_same(&a.name(), &theirs, &b.name())?;
         }
         Ok(())
     }
@@ -92,7 +102,7 @@ impl<'a> Loader<'a> {
                 }
             }
         };
-        let bar = Bar::new(source.path());
+        let bar = Bar::new(source.name());
         let options = Options {
             protocol: self.measuring.constants(),
             seed: self.measuring.seed,

@@ -42,12 +42,24 @@ fn main() -> ExitCode {
         Ok(Skips::None) => ExitCode::SUCCESS,
         Ok(Skips::Some) => ExitCode::from(SKIPPED),
         Err(e) => {
-            eprintln!("error: {e:#}");
+            eprintln!("error: {}", describe(&e));
             let interrupted =
                 e.downcast_ref::<anomaly_score::Error>().is_some_and(|e| e.kind() == ErrorKind::Interrupted);
             ExitCode::from(if interrupted { INTERRUPTED } else { FAILED })
         }
     }
+}
+
+/// The error and what caused it, down to the library's own error, whose text has its causes already.
+fn describe(e: &anyhow::Error) -> String {
+    let mut parts = Vec::new();
+    for cause in e.chain() {
+        parts.push(cause.to_string());
+        if cause.is::<anomaly_score::Error>() {
+            break;
+        }
+    }
+    parts.join(": ")
 }
 
 /// Whether images were left out that the user did not agree to leave out.

@@ -30,8 +30,9 @@ pub(crate) struct Bar {
 }
 
 impl Bar {
-    pub(crate) fn new(source: &Path) -> Self {
-        let label = source.file_name().unwrap_or(source.as_os_str()).to_string_lossy().into_owned();
+    pub(crate) fn new(source: &str) -> Self {
+        let name = Path::new(source).file_name();
+        let label = name.map_or_else(|| source.to_owned(), |name| name.to_string_lossy().into_owned());
         Bar { label, bar: OnceLock::new() }
     }
 

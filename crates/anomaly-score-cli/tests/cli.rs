@@ -102,6 +102,135 @@ fn rank_and_features_list_every_image() {
 }
 
 #[test]
+fn a_table_finds_the_images_it_was_measured_from() {
+    let home = TempDir::new().unwrap();
+    let images = folder(&home, "images", 0..4);
+    let (table, copies) = (path(&home, "t.parquet"), path(&home, "copies"));
+    let mut args = vec!["measure", &images, "-o", &table];
+    args.extend(SHORT);
+    assert!(run(&home, &args).status.success());
+    let ranked = run(&home, &["rank", &table, "--top", "1", "--copy-to", &copies]);
+    assert!(ranked.status.success(), "{}", text(&ranked.stderr));
+    let copied: Vec<_> = fs::read_dir(&copies).unwrap().map(|e| e.unwrap().path()).collect();
+    let best = text(&ranked.stdout).lines().nth(1).unwrap().split_whitespace().last().unwrap().to_owned();
+    assert_eq!(copied.len(), 1);
+    assert_eq!(fs::read(&copied[0]).unwrap(), fs::read(Path::new(&images).join(&best)).unwrap());
+
+    picture(77).save(Path::new(&images).join(&best)).unwrap();
+    let changed = run(&home, &["rank", &table, "--top", "1", "--copy-to", &copies]);
+    assert!(
+        text(&changed.stderr).contains(&format!("{best}: has changed since")),
+        "{}",
+        text(&changed.stderr)
+    );
+    fs::remove_file(Path::new(&images).join(&best)).unwrap();
+    let gone = run(&home, &["rank", &table, "--top", "1", "--copy-to", &copies]);
+    assert!(text(&gone.stderr).contains("no longer there"), "{}", text(&gone.stderr));
+    fs::remove_dir_all(&images).unwrap();
+    let nothing = run(&home, &["rank", &table, "--top", "1", "--copy-to", &copies]);
+    assert!(text(&nothing.stderr).contains("give the image source"), "{}", text(&nothing.stderr));
+}
+
+#[test]
+fn copies_never_join_the_images_they_were_made_of() {
+    let home = TempDir::new().unwrap();
+    let images = folder(&home, "images", 0..2);
+    let inside = format!("{images}/sub/../worst");
+    let output = run(&home, &["rank", &images, "--copy-to", &inside]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("--copy-to lies inside"), "{}", text(&output.stderr));
+    assert!(!Path::new(&inside).exists());
+}
+
+/// `-` and stdout's other names: the output alone, so that it can be piped on.
+#[test]
+fn json_and_csv_go_to_stdout_alone() {
+    let home = TempDir::new().unwrap();
+    let images = folder(&home, "images", 0..3);
+    let stdout = |args: &[&str]| {
+        let output = run(&home, &[args, &SHORT].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let report = stdout(&["compare", &images, &images, "--json", "-"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&report).unwrap()["reference"]["n"], 3);
+    let csv = stdout(&["compare", &images, &images, "--images", "-"]);
+    assert_eq!(
+        (csv.lines().next(), csv.lines().count()),
+        (Some("path,complexity,vulnerability,anomaly_score_i"), 4)
+    );
+    assert_eq!(stdout(&["rank", &images, "--top", "1", "--csv", "-"]).lines().count(), 2);
+
+    let refused = |args: &[&str], part: &str| {
+        let output = run(&home, args);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(part), "{}", text(&output.stderr));
+    };
+    refused(&["compare", &images, &images, "--json", "-", "--images", "-"], "only one of the two");
+    refused(&["measure", &images, "-o", "-"], "a table cannot be written to a stream");
+    refused(&["features", &images, "-o", "-"], "a feature file cannot be written to a stream");
+    assert!(!Path::new("-").exists());
+}
+
+#[cfg(unix)]
+#[test]
+fn devices_and_redirected_files_are_written_in_place() {
+    let home = TempDir::new().unwrap();
+    let images = folder(&home, "images", 0..3);
+    let args = |output: &str| {
+        let mut args = vec!["rank".to_owned(), images.clone(), "--csv".into(), output.into()];
+        args.extend(SHORT.map(str::to_owned));
+        args
+    };
+    let expected = text(&program(&home).args(args("-")).output().unwrap().stdout);
+    assert_eq!(expected.lines().count(), 4);
+
+    // A file the caller has open keeps what it holds and stays the same file.
+    let log = path(&home, "log");
+    fs::write(&log, "before\n").unwrap();
+    let file = || fs::File::options().append(true).open(&log).unwrap();
+    let status = program(&home).args(args("/dev/stdout")).stdout(file()).status().unwrap();
+    assert!(status.success());
+    let status =
+        program(&home).args(args("/dev/stderr")).stdout(Stdio::null()).stderr(file()).status().unwrap();
+    assert!(status.success());
+    assert_eq!(fs::read_to_string(&log).unwrap(), format!("before\n{expected}{expected}"));
+
+    let pipe = path(&home, "pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut child = program(&home).args(args(&pipe)).stdout(Stdio::null()).spawn().unwrap();
+    assert_eq!(fs::read_to_string(&pipe).unwrap(), expected);
+    assert!(child.wait().unwrap().success());
+
+    assert!(program(&home).args(args("/dev/null")).output().unwrap().status.success());
+    assert!(!fs::metadata("/dev/null").unwrap().is_file());
+}
+
+/// Linux has a device that is always full.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_is_told_once() {
+    let home = TempDir::new().unwrap();
+    let images = folder(&home, "images", 0..2);
+    let output = run(&home, &[&["rank", &images, "--csv", "/dev/full"][..], &SHORT].concat());
+    let errors = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert_eq!(errors.matches("No space left").count(), 1, "{errors}");
+    let output = run(&home, &["measure", &images, "-o", "/proc/t.parquet"]);
+    let errors = text(&output.stderr);
+    assert_eq!(errors.matches("No such file").count(), 1, "{errors}");
+}
+
+#[test]
+fn the_demo_names_its_sets() {
+    let home = TempDir::new().unwrap();
+    let output = run(&home, &[&["demo", "--limit", "2", "--json", "-"][..], &SHORT].concat());
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["reference"]["source"], "demo/real");
+    assert_eq!(report["generated"]["source"], "demo/generated");
+}
+
+#[test]
 fn unreadable_images_are_listed_and_the_rest_is_kept() {
     let home = TempDir::new().unwrap();
     let images = folder(&home, "images", 0..3);
@@ -176,6 +305,7 @@ fn tables_of_different_protocols_are_refused() {
     let output = run(&home, &args);
     let errors = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1));
+    assert!(errors.contains(&format!("as {table} (a table of {images})")), "{errors}");
     assert!(
         errors.contains("protocol.name = paper") && errors.contains("protocol.name = official-code"),
         "{errors}"

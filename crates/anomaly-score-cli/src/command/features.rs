@@ -1,16 +1,15 @@
 //! `anomaly-score features`
 
 use anomaly_score::report::write_features;
-use anomaly_score::table::check_writable;
 use anyhow::Result;
 
 use crate::Skips;
 use crate::args::Features;
 use crate::input::{Input, Loader, report_skipped};
-use crate::output::print;
+use crate::output::{print, require_file};
 
 pub(crate) fn run(args: &Features) -> Result<Skips> {
-    check_writable(&args.output)?;
+    require_file(&args.output, "a feature file")?;
     let input = Input::open(&args.images)?;
     let loader = Loader::new(&args.measuring, &[&input])?;
     let table = input.into_table(&loader)?;

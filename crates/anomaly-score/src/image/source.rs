@@ -64,6 +64,7 @@ pub(super) type Sink<'a> = dyn FnMut(usize, std::result::Result<Raw, Unreadable>
 #[derive(Debug)]
 pub struct Source {
     path: PathBuf,
+    name: String,
     entries: Vec<Entry>,
     container: Container,
 }
@@ -145,7 +146,7 @@ impl Source {
         // Names of equal length sort by bytes as their numbers do.
         let digits = array.len().saturating_sub(1).to_string().len().max(6);
         let entries = (0..array.len()).map(|i| Entry { path: format!("arr_0[{i:0digits$}]") }).collect();
-        Ok(Source { path: path.to_owned(), entries, container: Container::Npz(array) })
+        Ok(Source::new(path, entries, Container::Npz(array)))
     }
 
     /// Sorts a listing by path. Of equal paths (an archive may have them) the last one stays, as in extracting.
@@ -170,7 +171,22 @@ impl Source {
             entries.push(Entry { path });
             places.push(place);
         }
-        Ok(Source { path: path.to_owned(), entries, container: container(places) })
+        Ok(Source::new(path, entries, container(places)))
+    }
+
+    fn new(path: &Path, entries: Vec<Entry>, container: Container) -> Source {
+        Source { path: path.to_owned(), name: path.display().to_string(), entries, container }
+    }
+
+    /// The same source under another name than its path, for images in a place that means nothing to the reader.
+    pub fn named(mut self, name: &str) -> Source {
+        self.name = name.to_owned();
+        self
+    }
+
+    /// What results call the source: its path, unless [`Source::named`] said otherwise.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The path the source was opened by.

@@ -484,7 +484,7 @@ fn an_index_past_the_end_is_an_error() {
 
 fn numbered(count: usize) -> Source {
     let entries = (0..count).map(|i| Entry { path: format!("{i:06}.png") }).collect();
-    Source { path: "x".into(), entries, container: Container::Files(Vec::new()) }
+    Source::new("x".as_ref(), entries, Container::Files(Vec::new()))
 }
 
 /// Against an independent ChaCha8 and shuffle, in Python.

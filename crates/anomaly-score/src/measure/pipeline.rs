@@ -76,7 +76,7 @@ pub fn measure(
         backbone.settings(),
         options.fit.resampler(),
         options.seed,
-        source.path().display().to_string(),
+        source.name().to_owned(),
         options.limit.map(|n| n as u64),
     );
     Measurer::new(backbone.network(), &options.protocol, options.seed)?;
@@ -136,7 +136,7 @@ pub fn measure(
             }
             (None, None) => "Nothing is kept: there was neither an output table nor a cache".into(),
         };
-        let subject = source.path().display().to_string();
+        let subject = source.name();
         return Err(Error::new(ErrorKind::Interrupted, subject, "stopped before the end").remedy(remedy));
     }
     Ok(Outcome { table: writer.finish()?, cache_error })

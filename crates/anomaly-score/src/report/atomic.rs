@@ -13,7 +13,15 @@ use crate::table::{check_writable, folder_of, io_error};
 /// `Io`: the folder is missing or not writable, something stands at `path` that cannot be replaced, the disk is full.
 /// What was at `path` before is then untouched.
 pub fn write_text(path: &Path, text: &str) -> Result<()> {
-    replace(path, |file| file.write_all(text.as_bytes()).map_err(|e| io_error(path, "cannot be written", e)))
+    write_bytes(path, text.as_bytes())
+}
+
+/// Writes `bytes` to the file at `path` as [`write_text`] does a text.
+///
+/// # Errors
+/// As [`write_text`].
+pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, |file| file.write_all(bytes).map_err(|e| io_error(path, "cannot be written", e)))
 }
 
 /// Lets `fill` write a temporary file beside `path`, which then takes that name.

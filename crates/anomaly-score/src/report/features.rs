@@ -29,24 +29,35 @@ pub fn write_features(table: &Table, path: &Path) -> Result<()> {
     for image in table.scores()? {
         longest = longest.max(image?.path.chars().count() as u64);
     }
-    let (n, dim) = (table.len() as u64, u64::from(table.settings().backbone.feature_dim));
     let fail = |e| io_error(path, "cannot be written", e);
     replace(path, |file| {
         let mut zip = ZipWriter::new(BufWriter::new(file));
-        member::<f32>(&mut zip, path, "features.npy", "<f4", 4, &[n, dim], |array| {
-            for row in table.rows()? {
-                array.extend(row?.measurement.feature).map_err(fail)?;
-            }
-            Ok(())
-        })?;
-        member::<str>(&mut zip, path, "paths.npy", &format!("<U{longest}"), 4 * longest, &[n], |array| {
-            for image in table.scores()? {
-                array.push(&image?.path).map_err(fail)?;
-            }
-            Ok(())
-        })?;
+        if let Err(e) = members(&mut zip, table, path, longest) {
+            // Dropped, it would try to finish the archive on the same full disk, and print that it cannot.
+            std::mem::forget(zip);
+            return Err(e);
+        }
         zip.finish().map_err(|e| fail(e.into()))?.flush().map_err(fail)
     })
+}
+
+/// Adds both arrays, down to the disk. `longest`: characters of the longest path.
+fn members(zip: &mut Zip, table: &Table, path: &Path, longest: u64) -> Result<()> {
+    let (n, dim) = (table.len() as u64, u64::from(table.settings().backbone.feature_dim));
+    let fail = |e| io_error(path, "cannot be written", e);
+    member::<f32>(zip, path, "features.npy", "<f4", 4, &[n, dim], |array| {
+        for row in table.rows()? {
+            array.extend(row?.measurement.feature).map_err(fail)?;
+        }
+        Ok(())
+    })?;
+    member::<str>(zip, path, "paths.npy", &format!("<U{longest}"), 4 * longest, &[n], |array| {
+        for image in table.scores()? {
+            array.push(&image?.path).map_err(fail)?;
+        }
+        Ok(())
+    })?;
+    zip.flush().map_err(fail)
 }
 
 /// Adds one array to the archive: entries of `bytes` each, of numpy's type `dtype`, as many as `shape` says. `fill` hands them

@@ -17,7 +17,7 @@ mod tests;
 
 use serde::Serialize;
 
-pub use self::atomic::write_text;
+pub use self::atomic::{write_bytes, write_text};
 pub use self::csv::csv;
 pub use self::features::write_features;
 pub use self::json::json;
