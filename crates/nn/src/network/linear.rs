@@ -3,7 +3,7 @@
 use crate::Result;
 use crate::weights::Weights;
 
-/// Weight and bias of a linear layer, out×in.
+/// Weight and bias of a linear layer, out×in; or of a convolution, out×in×kh×kw.
 pub(super) struct Linear {
     pub(super) weight: Vec<f32>,
     pub(super) bias: Vec<f32>,
@@ -19,12 +19,14 @@ impl Linear {
         Ok(Linear { weight, bias: weights.take(&format!("{name}.bias"), &[out])? })
     }
 
-    /// Takes the scale and shift of a preceding norm in: W·diag(γ), b + W·β.
+    /// Takes the scale and shift of a preceding norm in: W·diag(γ), b + W·β. A convolution must not pad.
     pub(super) fn after_norm(mut self, gamma: &[f32], beta: &[f32]) -> Self {
-        for (row, bias) in self.weight.chunks_exact_mut(gamma.len()).zip(&mut self.bias) {
-            let shift: f64 = row.iter().zip(beta).map(|(w, b)| *w as f64 * *b as f64).sum();
+        let inputs = self.weight.len() / self.bias.len();
+        let taps = inputs / gamma.len();
+        for (row, bias) in self.weight.chunks_exact_mut(inputs).zip(&mut self.bias) {
+            let shift: f64 = row.iter().enumerate().map(|(i, w)| *w as f64 * beta[i / taps] as f64).sum();
             *bias = (*bias as f64 + shift) as f32;
-            row.iter_mut().zip(gamma).for_each(|(w, g)| *w *= *g);
+            row.iter_mut().enumerate().for_each(|(i, w)| *w *= gamma[i / taps]);
         }
         self
     }

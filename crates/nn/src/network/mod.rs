@@ -1,6 +1,7 @@
 //! One backbone a file. Each builds a [`Graph`] from a checkpoint; weight names spell the
 //! upstream state dict.
 
+pub mod convnext;
 pub mod dinov2;
 pub mod efficientnet_lite;
 pub mod inception_v3;

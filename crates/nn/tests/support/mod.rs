@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use nn::graph::Graph;
-use nn::network::{Normalisation, dinov2, efficientnet_lite, inception_v3, resnet, resnet_cifar};
+use nn::network::{Normalisation, convnext, dinov2, efficientnet_lite, inception_v3, resnet, resnet_cifar};
 use nn::weights::Weights;
 use serde_json::Value;
 
@@ -96,6 +96,16 @@ pub fn graph(case: &Value) -> Graph {
             let mut config = if network == "resnet18" { resnet::RESNET18 } else { resnet::RESNET50 };
             config.blocks = stages.unwrap_or(config.blocks);
             (resnet::graph(config, px, norm, &mut weights), resnet::is_ignorable)
+        }
+        "convnext-tiny" | "convnext-small" | "convnext-base" | "convnext-large" => {
+            let mut config = match network {
+                "convnext-tiny" => convnext::TINY,
+                "convnext-small" => convnext::SMALL,
+                "convnext-base" => convnext::BASE,
+                _ => convnext::LARGE,
+            };
+            config.blocks = stages.unwrap_or(config.blocks);
+            (convnext::graph(config, px, norm, &mut weights), convnext::is_ignorable)
         }
         "inception-v3-fid" => (inception_v3::graph(px, norm, &mut weights), inception_v3::is_ignorable),
         _ if network.starts_with("resnet") => {
