@@ -1,12 +1,15 @@
 //! The command line; a doc comment is the help text.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anomaly_score::backbone;
-use anomaly_score::image::Fit;
+use anomaly_score::backbone::{self, Backbone, Pool};
+use anomaly_score::image::{Fit, Preprocessing};
 use anomaly_score::measure::{Protocol, protocol};
 use anomaly_score::table::{Noise, ProtocolSettings};
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::output::TextOutput;
 
 /// How far are a generative model's images from real photos, and which of them look wrong?
 ///
@@ -31,8 +34,8 @@ pub(crate) enum Command {
     Rank(Rank),
     /// Write the backbone's features as a numpy file
     Features(Features),
-    /// List the backbones: input size, feature length, origin of their weights
-    Backbones,
+    /// List the backbones, or look into one
+    Backbones(Backbones),
     /// Run `compare` on the images this program ships
     Demo(Demo),
 }
@@ -112,6 +115,23 @@ pub(crate) struct Demo {
     pub(crate) measuring: Measuring,
 }
 
+#[derive(clap::Args)]
+pub(crate) struct Backbones {
+    #[command(subcommand)]
+    pub(crate) command: Option<BackbonesCommand>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum BackbonesCommand {
+    /// All of them: input size, feature length, origin of their weights (what `backbones` alone does)
+    List,
+    /// One of them: preprocessing, weights, and the layers it can be read at
+    Show {
+        /// The network
+        name: String,
+    },
+}
+
 /// What `measure`, `compare` and the others share.
 #[derive(clap::Args)]
 #[command(next_help_heading = "Measuring")]
@@ -122,12 +142,20 @@ pub(crate) struct Measuring {
     /// Weights of the backbone: .safetensors, or a PyTorch .pth, .th, .bin
     #[arg(long, value_name = "FILE")]
     pub(crate) weights: Option<PathBuf>,
+    /// Read the network at these layers instead of its end, in one pass; `backbones show NAME` lists them. With
+    /// several, every output file is written once a layer, the layer's name in its own
+    #[arg(long, value_name = "NAME[,NAME…]", value_delimiter = ',')]
+    pub(crate) layer: Vec<String>,
+    /// How a layer becomes one vector [default: cls where there is a class token, otherwise mean]
+    #[arg(long, value_name = "HOW", value_parser = Pool::NAMES.map(|(name, _)| name))]
+    pub(crate) pool: Option<String>,
     /// What is computed: the published method, the released code's sign, or free of rounding
     #[arg(long, value_name = "P", default_value = "paper", value_parser = Protocol::NAMES)]
     pub(crate) protocol: String,
-    /// How an image becomes square: short side to size and centre crop, or squashed
-    #[arg(long, value_enum, default_value_t = Resize::Crop)]
-    pub(crate) resize: Resize,
+    /// How an image becomes square: short side to size and centre crop, or squashed [default: as the backbone was
+    /// trained]
+    #[arg(long, value_enum)]
+    pub(crate) resize: Option<Resize>,
     /// Measure a seeded sample of N images of each source
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
@@ -202,11 +230,44 @@ impl Measuring {
         }
     }
 
-    pub(crate) fn fit(&self) -> Fit {
+    pub(crate) fn preprocessing(&self, backbone: &Backbone) -> Preprocessing {
+        let own = backbone.preprocessing();
         match self.resize {
-            Resize::Crop => Fit::Crop,
-            Resize::Squash => Fit::Squash,
+            None => own,
+            Some(Resize::Crop) => own.with_fit(Fit::Crop),
+            Some(Resize::Squash) => own.with_fit(Fit::Squash),
         }
+    }
+
+    /// Where each layer's part of an output at `path` goes: `path` itself for one layer or a stream, otherwise the
+    /// layer's name before the extension.
+    pub(crate) fn outputs(&self, path: &Path) -> Result<Vec<PathBuf>> {
+        if self.layer.len() < 2 || !matches!(TextOutput::of(path), TextOutput::File(_)) {
+            return Ok(vec![path.to_owned(); self.layer.len().max(1)]);
+        }
+        let mut outputs: Vec<PathBuf> = Vec::new();
+        // A layer named twice is refused where layers are looked up.
+        for layer in &self.layer {
+            let safe = |c: char| if c.is_alphanumeric() || "._-".contains(c) { c } else { '_' };
+            let mut file = path.file_stem().unwrap_or_default().to_owned();
+            file.push(".");
+            file.push(layer.chars().map(safe).collect::<String>());
+            if let Some(extension) = path.extension() {
+                file.push(".");
+                file.push(extension);
+            }
+            let output = path.with_file_name(file);
+            if outputs.contains(&output) && self.layer.iter().filter(|l| *l == layer).count() == 1 {
+                bail!("{}: two layers would be written here; measure them one at a time", output.display());
+            }
+            outputs.push(output);
+        }
+        Ok(outputs)
+    }
+
+    pub(crate) fn pool(&self) -> Option<Pool> {
+        let name = self.pool.as_deref()?;
+        Pool::NAMES.iter().find(|(n, _)| *n == name).map(|(_, pool)| *pool)
     }
 
     pub(crate) fn threads(&self) -> usize {

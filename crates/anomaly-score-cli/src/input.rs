@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anomaly_score::backbone::Backbone;
+use anomaly_score::backbone::{Backbone, Request};
 use anomaly_score::image::Source;
 use anomaly_score::measure::{Options, measure};
 use anomaly_score::table::{Cache, Settings, Table};
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 use crate::Skips;
 use crate::args::{Measuring, OnError};
@@ -42,13 +42,21 @@ impl Input {
         }
     }
 
-    /// The table itself, or the table of its images measured now.
-    pub(crate) fn into_table(self, loader: &Loader) -> Result<Table> {
+    /// The table itself, or the tables of its images measured now, one a layer.
+    pub(crate) fn into_tables(self, loader: &Loader) -> Result<Vec<Table>> {
         match self {
-            Input::Table(table, _) => Ok(*table),
+            Input::Table(table, _) => Ok(vec![*table]),
             Input::Images(source) => loader.measure(&source, None),
         }
     }
+}
+
+/// One table out of those of an input, for a command that reads one layer.
+pub(crate) fn only_one(mut tables: Vec<Table>, command: &str) -> Result<Table> {
+    if tables.len() > 1 {
+        bail!("--layer: `{command}` reads one layer at a time; expected one name, found {}", tables.len());
+    }
+    tables.pop().context("an input has at least one table")
 }
 
 /// The backbone, loaded once and only if some image has to be measured.
@@ -60,36 +68,53 @@ pub(crate) struct Loader<'a> {
 impl<'a> Loader<'a> {
     pub(crate) fn new(measuring: &'a Measuring, inputs: &[&Input]) -> Result<Self> {
         let needed = inputs.iter().any(|i| matches!(i, Input::Images(_)));
-        let load = || Backbone::load(&measuring.backbone, measuring.weights.as_deref());
-        Ok(Loader { measuring, backbone: if needed { Some(load()?) } else { None } })
+        if needed {
+            return Loader::for_images(measuring);
+        }
+        Ok(Loader { measuring, backbone: None })
     }
 
     pub(crate) fn for_images(measuring: &'a Measuring) -> Result<Self> {
-        let backbone = Backbone::load(&measuring.backbone, measuring.weights.as_deref())?;
-        Ok(Loader { measuring, backbone: Some(backbone) })
+        let request = Request {
+            name: &measuring.backbone,
+            weights: measuring.weights.as_deref(),
+            layers: &measuring.layer,
+            pool: measuring.pool(),
+        };
+        Ok(Loader { measuring, backbone: Some(Backbone::load(&request)?) })
     }
 
     /// Refuses two inputs that will not be comparable before hours go into measuring one of them.
     pub(crate) fn require_same_settings(&self, a: &Input, b: &Input) -> Result<()> {
         let settings = |input: &Input| match (input, &self.backbone) {
-            (Input::Table(table, _), _) => Some(table.settings().clone()),
-            (Input::Images(source), Some(backbone)) => Some(Settings::new(
-                self.measuring.constants(),
-                backbone.settings(),
-                self.measuring.fit().resampler(),
-                self.measuring.seed,
-                source.name().to_owned(),
-                None,
-            )),
-            (Input::Images(_), None) => None,
+            (Input::Table(table, _), _) => vec![table.settings().clone()],
+            (Input::Images(source), Some(backbone)) => (0..backbone.layers().len())
+                .map(|layer| {
+                    Settings::new(
+                        self.measuring.constants(),
+                        backbone.settings(layer),
+                        self.measuring.preprocessing(backbone).name(),
+                        self.measuring.seed,
+                        source.name().to_owned(),
+                        None,
+                    )
+                })
+                .collect(),
+            (Input::Images(_), None) => Vec::new(),
         };
-        if let (Some(mine), Some(theirs)) = (settings(a), settings(b)) {
-            mine.require_same(&a.name(), &theirs, &b.name())?;
+        let (mine, theirs) = (settings(a), settings(b));
+        if mine.len() != theirs.len() || (self.backbone.is_none() && self.measuring.layer.len() > 1) {
+            let most = mine.len().max(theirs.len()).max(self.measuring.layer.len());
+            bail!("--layer: a table holds one layer; expected one name or none beside it, found {most}");
+        }
+        for (mine, theirs) in mine.iter().zip(&theirs) {
+            mine.require_same(&a.name(), theirs, &b.name())?;
         }
         Ok(())
     }
 
-    pub(crate) fn measure(&self, source: &Source, output: Option<&Path>) -> Result<Table> {
+    /// Measures a source; one table a layer.
+    pub(crate) fn measure(&self, source: &Source, outputs: Option<&[PathBuf]>) -> Result<Vec<Table>> {
         let backbone = self.backbone.as_ref().expect("a loader for images has a backbone");
         let cache = if self.measuring.no_cache {
             None
@@ -106,20 +131,20 @@ impl<'a> Loader<'a> {
         let options = Options {
             protocol: self.measuring.constants(),
             seed: self.measuring.seed,
-            fit: self.measuring.fit(),
+            preprocessing: self.measuring.preprocessing(backbone),
             limit: self.measuring.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
             threads: self.measuring.threads(),
             cache,
             stop: &STOP,
             progress: &|p| bar.update(p),
         };
-        let outcome = measure(source, backbone, &options, output);
+        let outcome = measure(source, backbone, &options, outputs);
         bar.clear();
         let outcome = outcome?;
         if let Some(e) = outcome.cache_error {
             eprintln!("warning: measurements are not cached: {e}");
         }
-        Ok(outcome.table)
+        Ok(outcome.tables)
     }
 }
 

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Command::Measure(args) => command::measure::run(args),
         Command::Rank(args) => command::rank::run(args),
         Command::Features(args) => command::features::run(args),
-        Command::Backbones => command::backbones::run(),
+        Command::Backbones(args) => command::backbones::run(args),
         Command::Demo(args) => command::demo::run(args),
     };
     match result {

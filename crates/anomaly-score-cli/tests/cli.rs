@@ -374,3 +374,61 @@ fn an_interrupt_saves_and_says_how_to_go_on() {
     assert!(errors.contains("t.parquet.partial; run the same command again to go on"), "{errors}");
     assert!(Path::new(&journal).exists() && !Path::new(&table).exists());
 }
+
+/// Several layers in one pass: a table, a report and a CSV each, the same bits as one at a time.
+#[test]
+fn layers_are_measured_in_one_pass() {
+    let home = TempDir::new().unwrap();
+    let (real, fake) = (folder(&home, "real", 0..3), folder(&home, "fake", 3..6));
+    let (both, one) = (path(&home, "both.parquet"), path(&home, "one.parquet"));
+    let layers = ["--layer", "_conv_stem,_blocks.2", "--no-cache"];
+    let run_with = |args: &[&str], more: &[&str]| run(&home, &[args, more, &SHORT].concat());
+    let output = run_with(&["measure", &real, "-o", &both], &layers);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(text(&output.stdout).lines().count(), 2);
+    let output =
+        run_with(&["measure", &real, "-o", &one], &["--layer", "_blocks.2", "--pool", "mean", "--no-cache"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let of_both = fs::read(path(&home, "both._blocks.2.parquet")).unwrap();
+    assert!(of_both == fs::read(&one).unwrap(), "the other layer changes nothing");
+    assert!(!Path::new(&both).exists());
+
+    let json = path(&home, "r.json");
+    let output = run_with(&["compare", &real, &fake, "--json", &json], &layers);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for (layer, dim) in [("_conv_stem", 32), ("_blocks.2", 24)] {
+        let report = fs::read_to_string(path(&home, &format!("r.{layer}.json"))).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+        assert_eq!(report["backbone"]["layer"], format!("{layer}:mean"));
+        assert_eq!(report["backbone"]["feature_dim"], dim);
+    }
+    // A table of one layer beside images at two, and at another.
+    let output = run_with(&["compare", &one, &fake], &layers);
+    assert!(text(&output.stderr).contains("a table holds one layer"), "{}", text(&output.stderr));
+    let output = run_with(&["compare", &one, &fake], &["--layer", "_blocks.3"]);
+    assert!(text(&output.stderr).contains("backbone.layer = _blocks.2:mean"), "{}", text(&output.stderr));
+    for (args, part) in [
+        (&["--pool", "mean"][..], "--layer"),
+        (&["--layer", "_blocks.2,_blocks.2"], "named twice"),
+        (&["--layer", "_blocks.99"], "_conv_head"),
+        (&["--layer", "_blocks.2", "--pool", "cls"], "--pool mean"),
+    ] {
+        let output = run_with(&["measure", &real, "-o", &one], args);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(part), "{args:?}: {}", text(&output.stderr));
+    }
+    let output = run_with(&["rank", &real], &layers);
+    assert!(text(&output.stderr).contains("one layer at a time"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn backbones_are_listed_and_shown() {
+    let home = TempDir::new().unwrap();
+    let list = text(&run(&home, &["backbones"]).stdout);
+    assert_eq!(list, text(&run(&home, &["backbones", "list"]).stdout));
+    assert!(list.lines().count() >= 16 && list.contains("dinov2-vits14"), "{list}");
+    let shown = text(&run(&home, &["backbones", "show", "resnet20-cifar"]).stdout);
+    assert!(shown.contains("layer3.2") && shown.contains("8×8×64"), "{shown}");
+    let output = run(&home, &["backbones", "show", "nothing"]);
+    assert_eq!(output.status.code(), Some(1));
+}

@@ -1,5 +1,7 @@
 //! `anomaly-score compare`
 
+use std::path::PathBuf;
+
 use anomaly_score::report::{Report, csv, json, terminal};
 use anomaly_score::set_metric::PermutationOptions;
 use anyhow::{Result, bail};
@@ -20,30 +22,37 @@ pub(crate) fn compare(
     score: &Score,
     measuring: &Measuring,
 ) -> Result<Skips> {
-    let json_output = score.json.as_deref().map(TextOutput::of);
-    let images_output = score.images.as_deref().map(TextOutput::of);
-    let to_stdout = [json_output, images_output].map(|o| o == Some(TextOutput::Stdout));
+    let outputs = |path: &Option<PathBuf>| path.as_deref().map(|p| measuring.outputs(p)).transpose();
+    let (json_paths, images_paths) = (outputs(&score.json)?, outputs(&score.images)?);
+    let is_stdout = |path: &Option<PathBuf>| path.as_deref().map(TextOutput::of) == Some(TextOutput::Stdout);
+    let to_stdout = [&score.json, &score.images].map(is_stdout);
     if to_stdout == [true; 2] {
         bail!("--json and --images: only one of the two can go to stdout; name a file for the other");
     }
-    for output in json_output.iter().chain(&images_output) {
-        output.check()?;
+    for path in json_paths.iter().chain(&images_paths).flatten() {
+        TextOutput::of(path).check()?;
     }
     let (reference, generated) = inputs()?;
     let loader = Loader::new(measuring, &[&reference, &generated])?;
     loader.require_same_settings(&reference, &generated)?;
-    let reference = reference.into_table(&loader)?;
-    let generated = generated.into_table(&loader)?;
-    let options = PermutationOptions { permutations: score.permutations, seed: reference.settings().seed };
-    let report = Report::from_tables(&reference, &generated, &options, Vec::new())?;
-    if let Some(output) = json_output {
-        output.write(&json(&report)?)?;
+    let references = reference.into_tables(&loader)?;
+    let generated = generated.into_tables(&loader)?;
+    for (layer, (reference, generated)) in references.iter().zip(&generated).enumerate() {
+        let options =
+            PermutationOptions { permutations: score.permutations, seed: reference.settings().seed };
+        let report = Report::from_tables(reference, generated, &options, Vec::new())?;
+        if let Some(paths) = &json_paths {
+            TextOutput::of(&paths[layer]).write(&json(&report)?)?;
+        }
+        if let Some(paths) = &images_paths {
+            TextOutput::of(&paths[layer]).write(&csv(&report.images)?)?;
+        }
+        if to_stdout == [false; 2] {
+            let gap = if layer > 0 { "\n" } else { "" };
+            print(&format!("{gap}{}", terminal(&report)))?;
+        }
     }
-    if let Some(output) = images_output {
-        output.write(&csv(&report.images)?)?;
-    }
-    if to_stdout == [false; 2] {
-        print(&terminal(&report))?;
-    }
-    Ok(report_skipped(&reference, measuring).or(report_skipped(&generated, measuring)))
+    // Every layer's table skips the same files, but for what only one layer cannot give.
+    let skips = references.iter().chain(&generated).map(|table| report_skipped(table, measuring));
+    Ok(skips.fold(Skips::None, Skips::or))
 }

@@ -1,7 +1,7 @@
 //! `anomaly-score features`
 
 use anomaly_score::report::write_features;
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::Skips;
 use crate::args::Features;
@@ -9,12 +9,22 @@ use crate::input::{Input, Loader, report_skipped};
 use crate::output::{print, require_file};
 
 pub(crate) fn run(args: &Features) -> Result<Skips> {
-    require_file(&args.output, "a feature file")?;
+    let outputs = args.measuring.outputs(&args.output)?;
+    for output in &outputs {
+        require_file(output, "a feature file")?;
+    }
     let input = Input::open(&args.images)?;
     let loader = Loader::new(&args.measuring, &[&input])?;
-    let table = input.into_table(&loader)?;
-    write_features(&table, &args.output)?;
-    let dim = table.settings().backbone.feature_dim;
-    print(&format!("{}: {} images × {dim} features\n", args.output.display(), table.len()))?;
-    Ok(report_skipped(&table, &args.measuring))
+    let tables = input.into_tables(&loader)?;
+    if tables.len() != outputs.len() {
+        bail!("--layer: a table holds one layer; expected one name or none, found {}", outputs.len());
+    }
+    let mut skips = Skips::None;
+    for (table, output) in tables.iter().zip(&outputs) {
+        write_features(table, output)?;
+        let dim = table.settings().backbone.feature_dim;
+        print(&format!("{}: {} images × {dim} features\n", output.display(), table.len()))?;
+        skips = skips.or(report_skipped(table, &args.measuring));
+    }
+    Ok(skips)
 }

@@ -11,11 +11,19 @@ use crate::input::{Loader, report_skipped};
 use crate::output::{print, require_file};
 
 pub(crate) fn run(args: &Measure) -> Result<Skips> {
-    require_file(&args.output, "a table")?;
+    let outputs = args.measuring.outputs(&args.output)?;
+    for output in &outputs {
+        require_file(output, "a table")?;
+    }
     let source = Source::open(&args.images)?;
-    let table = Loader::for_images(&args.measuring)?.measure(&source, Some(&args.output))?;
-    print(&summary(&table, &args.output.display().to_string())?)?;
-    Ok(report_skipped(&table, &args.measuring))
+    let loader = Loader::for_images(&args.measuring)?;
+    let tables = loader.measure(&source, Some(&outputs))?;
+    let mut skips = Skips::None;
+    for (table, output) in tables.iter().zip(&outputs) {
+        print(&summary(table, &output.display().to_string())?)?;
+        skips = skips.or(report_skipped(table, &args.measuring));
+    }
+    Ok(skips)
 }
 
 fn summary(table: &Table, name: &str) -> Result<String> {

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::Skips;
 use crate::args::Rank;
-use crate::input::{Input, Loader, report_skipped};
+use crate::input::{Input, Loader, only_one, report_skipped};
 use crate::output::{TextOutput, print};
 
 type Hashes = HashMap<String, [u8; 32]>;
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Rank) -> Result<Skips> {
         prepare(folder, source)?;
     }
     let loader = Loader::new(&args.measuring, &[&input])?;
-    let table = input.into_table(&loader)?;
+    let table = only_one(input.into_tables(&loader)?, "rank")?;
     let mut images: Vec<ImageReport> = Vec::with_capacity(table.len());
     let mut hashes = Hashes::new();
     for image in table.scores()? {

@@ -1,7 +1,7 @@
 //! Images: where they lie, what they hold, and how they become network input.
 //!
 //! [`Source`] lists and reads (folder, zip, tar, npz), [`decode`](decode()) turns one entry into a [`Picture`],
-//! [`to_input`] turns a picture into H×W×3 floats in [0, 1]. What is wrong with one image is an [`Unreadable`]
+//! [`Preprocessing::apply`] turns a picture into H×W×3 floats in [0, 1]. What is wrong with one image is an [`Unreadable`]
 //! and never stops the others; what is wrong with a whole source is an [`Error`](crate::Error).
 
 mod decode;
@@ -9,6 +9,7 @@ mod decode;
 mod fixture;
 mod kind;
 mod picture;
+mod preprocessing;
 mod resize;
 mod source;
 mod unreadable;
@@ -16,6 +17,6 @@ mod unreadable;
 pub use decode::{Limits, decode};
 pub use kind::{EXTENSIONS, Kind};
 pub use picture::{Picture, Pixels, Traits};
-pub use resize::{Fit, RESAMPLER_CROP, RESAMPLER_SQUASH, to_input};
+pub use preprocessing::{Fit, Preprocessing, Resampler};
 pub use source::{Entry, MAX_ENTRY_BYTES, Raw, Source};
 pub use unreadable::Unreadable;

@@ -5,50 +5,28 @@
 //! in between. `fixtures/image/resize.*` hold Pillow's own values.
 
 use super::picture::{Picture, Pixels};
+use super::preprocessing::{Fit, Preprocessing};
 
-/// Name of the resampler of [`Fit::Crop`], kept beside every result.
-pub const RESAMPLER_CROP: &str = "pil-bicubic-f32/crop";
-/// Name of the resampler of [`Fit::Squash`], kept beside every result.
-pub const RESAMPLER_SQUASH: &str = "pil-bicubic-f32/squash";
-
-/// How a picture that is not square becomes square.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Fit {
-    /// Short side to the input size, then the centre square, as torchvision's `Resize` and `CenterCrop`.
-    #[default]
-    Crop,
-    /// Both sides to the input size; the proportions are lost.
-    Squash,
-}
-
-impl Fit {
-    /// The resampler's name: [`RESAMPLER_CROP`] or [`RESAMPLER_SQUASH`].
-    pub fn resampler(self) -> &'static str {
-        match self {
-            Fit::Crop => RESAMPLER_CROP,
-            Fit::Squash => RESAMPLER_SQUASH,
-        }
-    }
-}
-
-/// The picture as network input: `px` × `px` × 3 (H W C), f32 in [0, 1]; empty if `px` is 0.
+/// The picture as network input, f32 in [0, 1]; empty if the input has no pixels.
 ///
-/// A side that already has its size is left alone, so a picture of `px` × `px` gives exactly v/255 (v/65535 for
+/// A side that already has its size is left alone, so a picture of the input's size gives exactly v/255 (v/65535 for
 /// 16 bits). Smaller pictures are enlarged by the same kernel. The operations and their order are fixed, so the bits
 /// are the same on every machine.
 ///
 /// # Source
 /// Kernel, support and window rounding: Pillow `src/libImaging/Resample.c`. Target size and crop offset: torchvision
 /// `transforms.Resize(px)` (long side `int(px · long / short)`) and `CenterCrop(px)` (offset rounded half to even).
-pub fn to_input(picture: &Picture, px: usize, fit: Fit) -> Vec<f32> {
+pub(super) fn pil_bicubic_f32(picture: &Picture, to: Preprocessing) -> Vec<f32> {
     let (width, height) = (picture.width() as usize, picture.height() as usize);
+    let px = to.input_px;
     if px == 0 {
         return Vec::new();
     }
-    let (columns, rows) = match fit {
+    let (columns, rows) = match to.fit {
         Fit::Crop => {
             let short = width.min(height);
-            (Window::crop(width, short, px), Window::crop(height, short, px))
+            let axis = |length| Window::crop(length, short, to.short_px.max(px), px);
+            (axis(width), axis(height))
         }
         Fit::Squash => (Window::new(width, px, 0, px), Window::new(height, px, 0, px)),
     };
@@ -67,9 +45,9 @@ struct Window {
 }
 
 impl Window {
-    /// The axis of length `length` of a picture whose short side is `short`, resized to `px` and cropped to it.
-    fn crop(length: usize, short: usize, px: usize) -> Window {
-        let resized = px * length / short;
+    /// The axis of length `length` of a picture whose short side is `short`, resized to `short_px` and cropped to `px`.
+    fn crop(length: usize, short: usize, short_px: usize, px: usize) -> Window {
+        let resized = short_px * length / short;
         Window::new(length, resized, centre_offset(resized - px), px)
     }
 

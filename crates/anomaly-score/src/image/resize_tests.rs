@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 use serde::Deserialize;
 
+use super::super::preprocessing::Resampler::PilBicubicF32;
 use super::*;
 use crate::image::fixture::{self, Arrays};
 
@@ -12,6 +13,10 @@ struct Case {
     px: usize,
     fit: String,
     expected: String,
+}
+
+fn to_input(picture: &Picture, px: usize, fit: Fit) -> Vec<f32> {
+    Preprocessing::crop(PilBicubicF32, px).with_fit(fit).apply(picture)
 }
 
 fn fit_of(name: &str) -> Fit {

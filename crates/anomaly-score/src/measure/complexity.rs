@@ -27,58 +27,44 @@ impl<T: Real> Measurer<'_, T> {
         n
     }
 
-    /// The feature at x_t = clamp(x + t·ε·n, 0, 1).
-    fn feature_at(&mut self, x: &[T], n: &[f64], t: f64) -> Vec<T> {
+    /// The features of `outputs` at x_t = clamp(x + t·ε·n, 0, 1).
+    fn features_at(&mut self, x: &[T], n: &[f64], t: f64, outputs: &[usize]) -> Vec<Vec<T>> {
         let step = t * self.constants.epsilon;
         let moved: Vec<T> =
             x.iter().zip(n).map(|(x, n)| T::of((x.f64() + step * n).clamp(0.0, 1.0))).collect();
-        self.network.forward(&mut self.workspace, &moved)
+        match *outputs {
+            [output] => vec![self.network.forward_at(&mut self.workspace, &moved, output)],
+            _ => {
+                let mut all = self.network.features(&mut self.workspace, &moved);
+                outputs.iter().map(|&o| std::mem::take(&mut all[o])).collect()
+            }
+        }
     }
 
-    /// (M(x), C, noise floor) by the K steps of the paper, features in T, angles in f64.
+    /// M(x), C and noise floor at each of `outputs` (no output twice) by the K steps of the paper, features in T,
+    /// angles in f64. All outputs share one path.
     ///
     /// The noise floor is the angle that rounding alone makes: the second difference of the
     /// feature over a stretch too short for the network to bend, as long as C's own second
     /// difference would be if the path were straight, over the mean step ‖v_k‖. Rounding adds to
     /// the true angle as √(true² + floor²).
-    pub(super) fn path_complexity(&mut self, x: &[T], n: &[f64]) -> (Vec<T>, Option<f64>, Option<f64>) {
+    pub(super) fn path_complexity(&mut self, x: &[T], n: &[f64], outputs: &[usize]) -> Vec<Bend<T>> {
         let steps = self.constants.steps;
         let middle = steps / 2;
-        let mut features = Vec::with_capacity(steps as usize + 1);
+        let mut paths: Vec<Vec<Vec<T>>> = outputs.iter().map(|_| Vec::new()).collect();
         for k in 0..=steps {
-            features.push(self.feature_at(x, n, f64::from(k)));
+            let features = self.features_at(x, n, f64::from(k), outputs);
+            paths.iter_mut().zip(features).for_each(|(path, feature)| path.push(feature));
         }
-        let (before, after) = (
-            self.feature_at(x, n, f64::from(middle) - PROBE),
-            self.feature_at(x, n, f64::from(middle) + PROBE),
-        );
-        let lengths: Vec<f64> = features.windows(2).map(|w| distance(&w[1], &w[0])).collect();
-        let mean_length = lengths.iter().sum::<f64>() / lengths.len() as f64;
-        let at = &features[middle as usize];
-        let second = norm((0..at.len()).map(|i| {
-            let (a, b, c) = (before[i].f64(), at[i].f64(), after[i].f64());
-            (a - b) + (c - b)
-        }));
-        let floor = (mean_length > 0.0).then(|| second / mean_length);
-        let mut sum = 0.0;
-        for (k, w) in features.windows(3).enumerate() {
-            let inner: f64 = (0..at.len())
-                .map(|i| {
-                    let (a, b, c) = (w[0][i].f64(), w[1][i].f64(), w[2][i].f64());
-                    (b - a) * (c - b)
-                })
-                .sum();
-            let angle = (inner / (lengths[k] * lengths[k + 1])).clamp(-1.0, 1.0).acos();
-            sum += angle;
-        }
-        // A zero step makes 0/0 = NaN above: there is no angle, and so no mean.
-        let complexity = Some(sum / f64::from(steps - 1)).filter(|c| c.is_finite());
-        (features.swap_remove(0), complexity, floor.filter(|f| f.is_finite()))
+        let before = self.features_at(x, n, f64::from(middle) - PROBE, outputs);
+        let after = self.features_at(x, n, f64::from(middle) + PROBE, outputs);
+        let probes = before.iter().zip(&after);
+        paths.into_iter().zip(probes).map(|(path, (b, a))| bend(path, middle as usize, b, a)).collect()
     }
 
-    /// (M(x), C) from the second derivative: ε·‖P g″‖/‖g′‖ with g(t) = M(x + t·n̂), P the
+    /// M(x) and C at each of `outputs` from the second derivative: ε·‖P g″‖/‖g′‖ with g(t) = M(x + t·n̂), P the
     /// projection orthogonal to g′. n̂ is n without the entries that point out of the box.
-    pub(super) fn curvature(&mut self, x: &[T], n: &[f64]) -> Result<(Vec<T>, Option<f64>)> {
+    pub(super) fn curvature(&mut self, x: &[T], n: &[f64], outputs: &[usize]) -> Result<Vec<Bend<T>>> {
         let inside: Vec<T> = x
             .iter()
             .zip(n)
@@ -87,14 +73,59 @@ impl<T: Real> Measurer<'_, T> {
                 if points_out { T::ZERO } else { T::of(n) }
             })
             .collect();
-        let [feature, first, second] = self.network.jet(&mut self.workspace, x, &inside)?;
-        let speed_squared: f64 = first.iter().map(|v| v.f64().powi(2)).sum();
-        let along: f64 = first.iter().zip(&second).map(|(a, b)| a.f64() * b.f64()).sum();
-        let share = along / speed_squared;
-        let bend = norm(first.iter().zip(&second).map(|(a, b)| b.f64() - share * a.f64()));
-        let complexity = Some(self.constants.epsilon * bend / speed_squared.sqrt()).filter(|c| c.is_finite());
-        Ok((feature, complexity))
+        let jets = match *outputs {
+            [output] => vec![self.network.jet_at(&mut self.workspace, x, &inside, output)?],
+            _ => {
+                let mut all = self.network.jets(&mut self.workspace, x, &inside)?;
+                outputs.iter().map(|&o| std::mem::take(&mut all[o])).collect()
+            }
+        };
+        let bent = |[feature, first, second]: [Vec<T>; 3]| {
+            let speed_squared: f64 = first.iter().map(|v| v.f64().powi(2)).sum();
+            let along: f64 = first.iter().zip(&second).map(|(a, b)| a.f64() * b.f64()).sum();
+            let share = along / speed_squared;
+            let bend = norm(first.iter().zip(&second).map(|(a, b)| b.f64() - share * a.f64()));
+            let complexity = self.constants.epsilon * bend / speed_squared.sqrt();
+            Bend { feature, complexity: Some(complexity).filter(|c| c.is_finite()), noise_floor: None }
+        };
+        Ok(jets.into_iter().map(bent).collect())
     }
+}
+
+/// How much one output bends along the line.
+pub(super) struct Bend<T> {
+    /// M(x).
+    pub(super) feature: Vec<T>,
+    /// C, radians; `None` where a step has no angle.
+    pub(super) complexity: Option<f64>,
+    /// The part of it that is rounding, where that is known.
+    pub(super) noise_floor: Option<f64>,
+}
+
+/// C and noise floor of one output's `path`; `before` and `after` are its features at the probes around step `middle`.
+fn bend<T: Real>(mut path: Vec<Vec<T>>, middle: usize, before: &[T], after: &[T]) -> Bend<T> {
+    let lengths: Vec<f64> = path.windows(2).map(|w| distance(&w[1], &w[0])).collect();
+    let mean_length = lengths.iter().sum::<f64>() / lengths.len() as f64;
+    let at = &path[middle];
+    let second = norm((0..at.len()).map(|i| {
+        let (a, b, c) = (before[i].f64(), at[i].f64(), after[i].f64());
+        (a - b) + (c - b)
+    }));
+    let floor = (mean_length > 0.0).then(|| second / mean_length);
+    let mut sum = 0.0;
+    for (k, w) in path.windows(3).enumerate() {
+        let inner: f64 = (0..at.len())
+            .map(|i| {
+                let (a, b, c) = (w[0][i].f64(), w[1][i].f64(), w[2][i].f64());
+                (b - a) * (c - b)
+            })
+            .sum();
+        let angle = (inner / (lengths[k] * lengths[k + 1])).clamp(-1.0, 1.0).acos();
+        sum += angle;
+    }
+    // A zero step makes 0/0 = NaN above: there is no angle, and so no mean.
+    let complexity = Some(sum / (lengths.len() - 1) as f64).filter(|c| c.is_finite());
+    Bend { feature: path.swap_remove(0), complexity, noise_floor: floor.filter(|f| f.is_finite()) }
 }
 
 /// A multiple of 2⁻²³ in [−1, 1).

@@ -66,25 +66,37 @@ impl<'a, T: Real> Measurer<'a, T> {
 }
 
 impl Measurer<'_> {
-    /// Measures one image.
+    /// Measures one image at each of `outputs` of the network, no output twice: one number set an output, in their
+    /// order. The outputs share the path of C; V takes an attack of its own for each.
     ///
     /// `x`: px × px × 3 (H W C) in [0, 1]; `content_hash` keys the random numbers, so that a
-    /// result depends on the image and the seed alone.
+    /// result depends on the image, the layer and the seed alone, not on the other outputs.
     ///
     /// # Errors
     /// The engine's, for a network without second derivative under `exact`.
-    pub fn measure(&mut self, x: &[f32], content_hash: &[u8; 32]) -> Result<Measured> {
+    pub fn measure(
+        &mut self,
+        x: &[f32],
+        content_hash: &[u8; 32],
+        outputs: &[usize],
+    ) -> Result<Vec<Measured>> {
         let n = self.direction(x.len(), content_hash);
-        let (feature, complexity, noise_floor) = match self.protocol {
-            Protocol::Exact => {
-                let (feature, complexity) = self.curvature(x, &n)?;
-                (feature, complexity, None)
-            }
-            Protocol::Paper | Protocol::OfficialCode => self.path_complexity(x, &n),
+        let bends = match self.protocol {
+            Protocol::Exact => self.curvature(x, &n, outputs)?,
+            Protocol::Paper | Protocol::OfficialCode => self.path_complexity(x, &n, outputs),
         };
-        let (strongest, weakest) = self.vulnerability(x, &feature, content_hash)?;
-        let restart_spread = (self.constants.restarts > 1).then_some(strongest - weakest);
-        Ok(Measured { feature, complexity, noise_floor, vulnerability: strongest, restart_spread })
+        let mut measured = Vec::with_capacity(outputs.len());
+        for (&output, bend) in outputs.iter().zip(bends) {
+            let (strongest, weakest) = self.vulnerability(x, &bend.feature, content_hash, output)?;
+            measured.push(Measured {
+                feature: bend.feature,
+                complexity: bend.complexity,
+                noise_floor: bend.noise_floor,
+                vulnerability: strongest,
+                restart_spread: (self.constants.restarts > 1).then_some(strongest - weakest),
+            });
+        }
+        Ok(measured)
     }
 }
 

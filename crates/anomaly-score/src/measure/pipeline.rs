@@ -3,14 +3,14 @@
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
-use super::Measurer;
+use super::{Measured, Measurer};
 use crate::backbone::Backbone;
-use crate::image::{Fit, Limits, Picture, Raw, Source, Unreadable, decode, to_input};
+use crate::image::{Limits, Picture, Preprocessing, Raw, Source, Unreadable, decode};
 use crate::table::{
     Cache, Flags, Known, Measurement, ProtocolSettings, Row, Scores, Settings, Skipped, Table, Writer,
 };
@@ -22,8 +22,8 @@ pub struct Options<'a> {
     pub protocol: ProtocolSettings,
     /// Seed of all random numbers.
     pub seed: u64,
-    /// How images become square.
-    pub fit: Fit,
+    /// How images become network input: [`Backbone::preprocessing`], or another geometry.
+    pub preprocessing: Preprocessing,
     /// Measure a seeded sample of this many images.
     pub limit: Option<usize>,
     /// Worker threads; at least 1.
@@ -51,48 +51,57 @@ pub enum Progress {
 
 /// A finished run.
 pub struct Outcome {
-    /// The table.
-    pub table: Table,
+    /// The tables, one for each layer of the backbone.
+    pub tables: Vec<Table>,
     /// Why the cache could not be used, if it could not.
     pub cache_error: Option<Error>,
 }
 
-/// Measures the images of `source`, into `output` or into a temporary table.
+/// Measures the images of `source`, into `outputs` (a path for each layer of the backbone) or into temporary tables.
 ///
 /// Results depend on the images and the settings alone: not on threads, order, an
-/// interruption or the cache.
+/// interruption, the cache or the other layers.
 ///
 /// # Errors
 /// What [`Writer::create`] and [`Source::read`] give; `Interrupted` when `stop` was set, saying
 /// how to go on; the first failure to write.
+///
+/// # Panics
+/// If there are outputs, but not as many as layers.
 pub fn measure(
     source: &Source,
     backbone: &Backbone,
     options: &Options,
-    output: Option<&Path>,
+    outputs: Option<&[PathBuf]>,
 ) -> Result<Outcome> {
-    let settings = Settings::new(
-        options.protocol.clone(),
-        backbone.settings(),
-        options.fit.resampler(),
-        options.seed,
-        source.name().to_owned(),
-        options.limit.map(|n| n as u64),
-    );
+    let layers = backbone.network().outputs();
+    assert!(outputs.is_none_or(|o| o.len() == layers), "one table a layer");
     Measurer::new(backbone.network(), &options.protocol, options.seed)?;
     let mut cache_error = None;
-    let cache = options
-        .cache
-        .as_deref()
-        .and_then(|folder| Cache::open(folder, &settings).map_err(|e| cache_error = Some(e)).ok());
+    let mut writers = Vec::with_capacity(layers);
+    for layer in 0..layers {
+        let settings = Settings::new(
+            options.protocol.clone(),
+            backbone.settings(layer),
+            options.preprocessing.name(),
+            options.seed,
+            source.name().to_owned(),
+            options.limit.map(|n| n as u64),
+        );
+        let cache = options
+            .cache
+            .as_deref()
+            .and_then(|folder| Cache::open(folder, &settings).map_err(|e| cache_error = Some(e)).ok());
+        writers.push(Writer::create(outputs.map(|o| o[layer].as_path()), settings, cache)?);
+    }
     let wanted = source.sample(options.limit.unwrap_or(usize::MAX), options.seed);
-    let writer = Mutex::new(Writer::create(output, settings, cache)?);
+    let writers = Mutex::new(writers);
     (options.progress)(Progress::Start(wanted.len()));
 
     let failure = Mutex::new(None);
     let abort = AtomicBool::new(false);
     let halted = || options.stop.load(Ordering::Relaxed) || abort.load(Ordering::Relaxed);
-    let run = Run { source, backbone, options, writer: &writer };
+    let run = Run { source, backbone, options, writers: &writers };
     let (send, receive) = sync_channel(options.threads);
     let receive = Mutex::new(receive);
     let read = std::thread::scope(|scope| {
@@ -115,31 +124,39 @@ pub fn measure(
             ControlFlow::Continue(())
         })
     });
-    let mut writer = writer.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let cache_error = cache_error.or_else(|| writer.take_cache_error());
+    let mut writers = writers.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let cache_error = cache_error.or_else(|| writers.iter_mut().find_map(Writer::take_cache_error));
     let failed = lock(&failure).take().map_or(read, Err);
     if let Err(e) = failed {
-        writer.suspend()?;
+        suspend(writers)?;
         return Err(e);
     }
     if options.stop.load(Ordering::Relaxed) {
-        let kept = writer.suspend()?;
-        let remedy = match (kept, &options.cache) {
-            (Some(journal), _) => {
+        let kept = suspend(writers)?;
+        let remedy = match (kept.is_empty(), &options.cache) {
+            (false, _) => {
+                let kept: Vec<String> = kept.iter().map(|journal| journal.display().to_string()).collect();
                 format!(
                     "What is measured is kept in {}; run the same command again to go on",
-                    journal.display()
+                    kept.join(", ")
                 )
             }
-            (None, Some(_)) => {
+            (true, Some(_)) => {
                 "What is measured is kept in the cache; run the same command again to go on".into()
             }
-            (None, None) => "Nothing is kept: there was neither an output table nor a cache".into(),
+            (true, None) => "Nothing is kept: there was neither an output table nor a cache".into(),
         };
         let subject = source.name();
         return Err(Error::new(ErrorKind::Interrupted, subject, "stopped before the end").remedy(remedy));
     }
-    Ok(Outcome { table: writer.finish()?, cache_error })
+    let tables = writers.into_iter().map(Writer::finish).collect::<Result<_>>()?;
+    Ok(Outcome { tables, cache_error })
+}
+
+/// Stops all before the end; returns the journals that a later run goes on from.
+fn suspend(writers: Vec<Writer>) -> Result<Vec<PathBuf>> {
+    let kept = writers.into_iter().map(Writer::suspend).collect::<Result<Vec<_>>>()?;
+    Ok(kept.into_iter().flatten().collect())
 }
 
 type Item = (usize, std::result::Result<Raw, Unreadable>);
@@ -157,7 +174,8 @@ struct Run<'a> {
     source: &'a Source,
     backbone: &'a Backbone,
     options: &'a Options<'a>,
-    writer: &'a Mutex<Writer>,
+    /// One a layer.
+    writers: &'a Mutex<Vec<Writer>>,
 }
 
 impl Run<'_> {
@@ -169,7 +187,7 @@ impl Run<'_> {
             let path = self.source.entries()[index].path();
             let picture = raw.and_then(|raw| decode(&raw, &Limits::default()));
             let progress = match picture {
-                Err(reason) => self.skip(path, reason.to_string()),
+                Err(reason) => self.skip(path, reason.to_string(), 0..self.backbone.network().outputs()),
                 Ok(picture) => self.image(&mut measurer, path, &picture)?,
             };
             (self.options.progress)(progress);
@@ -177,30 +195,53 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn skip(&self, path: &str, reason: String) -> Progress {
-        lock(self.writer).skip(Skipped { path: path.to_owned(), reason });
+    /// Notes for `layers` that the image cannot be measured.
+    fn skip(&self, path: &str, reason: String, layers: impl IntoIterator<Item = usize>) -> Progress {
+        let mut writers = lock(self.writers);
+        for layer in layers {
+            writers[layer].skip(Skipped { path: path.to_owned(), reason: reason.clone() });
+        }
         Progress::Skipped
     }
 
     fn image(&self, measurer: &mut Measurer, path: &str, picture: &Picture) -> Result<Progress> {
         let content_hash = picture.content_hash();
-        if lock(self.writer).find(path, &content_hash)? != Known::No {
+        let mut missing = Vec::new();
+        for (layer, writer) in lock(self.writers).iter_mut().enumerate() {
+            if writer.find(path, &content_hash)? == Known::No {
+                missing.push(layer);
+            }
+        }
+        if missing.is_empty() {
             return Ok(Progress::Known);
         }
-        let px = self.backbone.entry().input_px;
         let measured = catch_unwind(AssertUnwindSafe(|| {
-            measurer.measure(&to_input(picture, px, self.options.fit), &content_hash)
+            measurer.measure(&self.options.preprocessing.apply(picture), &content_hash, &missing)
         }));
         let measured = match measured {
             Ok(measured) => measured?,
             Err(_) => {
                 let problem = "a fault of this program while measuring the image; please report it";
-                return Ok(self.skip(path, problem.into()));
+                return Ok(self.skip(path, problem.into(), missing));
             }
         };
-        if !measured.vulnerability.is_finite() || measured.feature.iter().any(|v| !v.is_finite()) {
-            return Ok(self.skip(path, "the backbone gives values that are not finite".into()));
+        let finite = |m: &Measured| m.vulnerability.is_finite() && m.feature.iter().all(|v| v.is_finite());
+        if !measured.iter().all(finite) {
+            let problem = "the backbone gives values that are not finite";
+            return Ok(self.skip(path, problem.into(), missing));
         }
+        for (layer, measured) in missing.into_iter().zip(measured) {
+            let row = Row {
+                path: path.to_owned(),
+                measurement: self.measurement(picture, &content_hash, measured),
+            };
+            lock(self.writers)[layer].append(&row)?;
+        }
+        Ok(Progress::Measured)
+    }
+
+    fn measurement(&self, picture: &Picture, content_hash: &[u8; 32], measured: Measured) -> Measurement {
+        let px = self.options.preprocessing.input_px;
         let traits = picture.traits();
         let flags = Flags {
             alpha_composited: traits.alpha_composited,
@@ -211,7 +252,7 @@ impl Run<'_> {
             complexity_undefined: measured.complexity.is_none(),
         };
         let scores = Scores {
-            content_hash,
+            content_hash: *content_hash,
             width: picture.width(),
             height: picture.height(),
             complexity: measured.complexity,
@@ -221,8 +262,6 @@ impl Run<'_> {
             restart_spread: measured.restart_spread,
             flags,
         };
-        let measurement = Measurement { scores, feature: measured.feature };
-        lock(self.writer).append(&Row { path: path.to_owned(), measurement })?;
-        Ok(Progress::Measured)
+        Measurement { scores, feature: measured.feature }
     }
 }

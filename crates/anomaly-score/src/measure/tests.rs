@@ -2,9 +2,11 @@
 
 use nn::engine::Network;
 use nn::real::Real;
+use nn::tap::Pool;
 use serde_json::Value;
 
 use self::support::{channels_last, generated, graph, numbers, read};
+use super::complexity::Bend;
 use super::{Measurer, protocol};
 
 #[path = "../../../nn/tests/support/mod.rs"]
@@ -54,18 +56,18 @@ fn check<T: Real>(name: &str, protocol_name: &str, c_tolerance: f64, v_tolerance
         };
         let constants = protocol(protocol_name);
         let mut measurer = Measurer::new(&network, &constants, 0).unwrap();
-        let (feature, complexity) = if protocol_name == "exact" {
-            measurer.curvature(&x, &image.direction).unwrap()
+        let bends = if protocol_name == "exact" {
+            measurer.curvature(&x, &image.direction, &[0]).unwrap()
         } else {
-            let (feature, complexity, _) = measurer.path_complexity(&x, &image.direction);
-            (feature, complexity)
+            measurer.path_complexity(&x, &image.direction, &[0])
         };
+        let Bend { feature, complexity, .. } = &bends[0];
         let what = |key: &str| format!("{name}, {protocol_name}, {}: {key}", case["image"]["name"]);
         close(complexity.unwrap(), expected[c_key].as_f64().unwrap(), c_tolerance, &what(c_key));
         for (j, expected) in numbers(&expected[v_key]).into_iter().enumerate().skip(1) {
             let constants = crate::table::ProtocolSettings { attack_steps: j as u32, ..constants.clone() };
             let mut measurer = Measurer::new(&network, &constants, 0).unwrap();
-            let v = measurer.attack(&x, &feature, &image.start).unwrap();
+            let v = measurer.attack(&x, feature, &image.start, 0).unwrap();
             close(v, expected, v_tolerance, &what(&format!("{v_key}[{j}]")));
         }
     }
@@ -111,7 +113,8 @@ fn noise_floor_says_how_much_of_c_is_rounding() {
     for case in read("method/dinov2-vits14-56.json")["images"].as_array().unwrap() {
         let image = image(case, &network_case);
         let mut measurer = Measurer::new(&network, &constants, 0).unwrap();
-        let (_, complexity, floor) = measurer.path_complexity(&image.pixels, &image.direction);
+        let Bend { complexity, noise_floor: floor, .. } =
+            measurer.path_complexity(&image.pixels, &image.direction, &[0]).swap_remove(0);
         let true_c = case["float64"]["complexity"].as_f64().unwrap();
         let rounding = (complexity.unwrap().powi(2) - true_c.powi(2)).sqrt();
         let ratio = floor.unwrap() / rounding;
@@ -136,10 +139,39 @@ fn a_still_feature_has_no_complexity() {
     let network = Network::<f32>::new(&graph);
     for name in ["paper", "exact"] {
         let constants = protocol(name);
-        let measured = Measurer::new(&network, &constants, 0).unwrap().measure(&[0.5; 48], &[7; 32]).unwrap();
+        let mut measurer = Measurer::new(&network, &constants, 0).unwrap();
+        let measured = measurer.measure(&[0.5; 48], &[7; 32], &[0]).unwrap().swap_remove(0);
         assert_eq!(
             (measured.complexity, measured.anomaly_score_i(), measured.vulnerability),
             (None, None, 0.0)
         );
+    }
+}
+
+/// Several layers in one pass give what each gives alone, to the bit, under every protocol.
+#[test]
+fn layers_measured_together_give_what_each_gives_alone() {
+    let case = read("network/resnet20-cifar.json");
+    let (px, layers) = (32, [("conv1", None), ("layer1.2", Some(Pool::Std)), ("layer3.2", None)]);
+    let x: Vec<f32> = generated("layers", px * px * 3, 0.5, 0.4);
+    let network = |layers: &[(&str, Option<Pool>)]| {
+        let mut graph = graph(&case);
+        graph.read_at(layers).unwrap();
+        Network::<f32>::new(&graph)
+    };
+    let joint = network(&layers);
+    for name in ["paper", "official-code"] {
+        let constants = protocol(name);
+        let mut measurer = Measurer::new(&joint, &constants, 5).unwrap();
+        let together = measurer.measure(&x, &[3; 32], &[0, 1, 2]).unwrap();
+        assert_eq!(
+            measurer.measure(&x, &[3; 32], &[2, 0]).unwrap(),
+            [together[2].clone(), together[0].clone()]
+        );
+        for (layer, expected) in layers.iter().zip(&together) {
+            let alone = network(&[*layer]);
+            let found = Measurer::new(&alone, &constants, 5).unwrap().measure(&x, &[3; 32], &[0]).unwrap();
+            assert_eq!(found[0], *expected, "{layer:?}");
+        }
     }
 }

@@ -38,6 +38,8 @@ pub struct Weights {
     sha256: String,
     bytes: Cow<'static, [u8]>,
     entries: BTreeMap<String, Entry>,
+    /// Shapes for [`Weights::take_any`] where the weights are blank; `None`: these are a file's.
+    blank: Option<Vec<(String, Vec<usize>)>>,
 }
 
 struct Entry {
@@ -109,7 +111,14 @@ impl Weights {
             })
             .collect();
         let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Weights { origin: origin.to_string(), sha256, bytes, entries }
+        Weights { origin: origin.to_string(), sha256, bytes, entries, blank: None }
+    }
+
+    /// Zeros for whatever a network asks, to learn its layers and shapes without a file. `any_shape` holds the shapes
+    /// of the tensors that it takes in any shape.
+    pub fn blank(any_shape: Vec<(String, Vec<usize>)>) -> Weights {
+        let none = Cow::Borrowed(&[][..]);
+        Weights { blank: Some(any_shape), ..Weights::assemble(none, "(no weights)", BTreeMap::new()) }
     }
 
     /// Where the tensors come from: the path as given, or the name given for bytes.
@@ -146,6 +155,9 @@ impl Weights {
     /// `MissingTensor` if there is none of this name; `ShapeMismatch` if it has another shape;
     /// `Unsupported` if it holds no floating-point numbers.
     pub fn take(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        if self.blank.is_some() {
+            return Ok(vec![0.0; shape.iter().product()]);
+        }
         let entry = self.float(name, &format_args!("{shape:?}"))?;
         if entry.tensor.shape != shape {
             return Err(Error::new(
@@ -165,6 +177,10 @@ impl Weights {
     /// As [`Weights::take`], without `ShapeMismatch`; `Unsupported` also for a tensor that repeats its stored
     /// elements (a saved `expand`), because its size is then not bounded by the file's.
     pub fn take_any(&mut self, name: &str) -> Result<(Vec<usize>, Vec<f32>)> {
+        let shapes = self.blank.iter().flatten();
+        if let Some((_, shape)) = shapes.into_iter().find(|(of, _)| of == name) {
+            return Ok((shape.clone(), vec![0.0; shape.iter().product()]));
+        }
         let entry = self.float(name, &"of any shape")?;
         if entry.tensor.is_expanded() {
             return Err(Error::new(

@@ -1,0 +1,120 @@
+//! Backbones: the registry of names, where weights come from, and a network ready to measure.
+
+mod registry;
+
+use std::path::Path;
+
+use nn::engine::Network;
+use nn::graph::Graph;
+use nn::weights::Weights;
+
+pub use nn::tap::Pool;
+
+pub use registry::{BACKBONES, DEFAULT, Entry, HubFile, Layer, Origin, WeightsSource};
+
+use crate::image::Preprocessing;
+use crate::table::BackboneSettings;
+use crate::{Error, ErrorKind, Result};
+
+/// Which network to load, and where to read it.
+#[derive(Clone, Debug, Default)]
+pub struct Request<'a> {
+    /// Name in the registry.
+    pub name: &'a str,
+    /// The weights; without them those the registry names.
+    pub weights: Option<&'a Path>,
+    /// Layers to read, in this order; empty: the network's own output.
+    pub layers: &'a [String],
+    /// How a layer becomes one vector; `None`: as the layer is usually read.
+    pub pool: Option<Pool>,
+}
+
+/// A backbone with its weights, ready to measure. Shared by all threads.
+pub struct Backbone {
+    name: String,
+    preprocessing: Preprocessing,
+    network: Network<f32>,
+    /// For each output of the network, the layer it is read at; `None`: the network's own output.
+    layers: Vec<Option<String>>,
+    weights_sha256: String,
+}
+
+impl Backbone {
+    /// Loads a backbone of the registry.
+    ///
+    /// # Errors
+    /// An unknown name or layer; no weights; weights that cannot be read or are another network's; a pool without a
+    /// layer, or one that does not fit its layer; a layer named twice.
+    pub fn load(request: &Request) -> Result<Backbone> {
+        let entry = Entry::find(request.name)?;
+        let weights = match (request.weights, entry.origin.source) {
+            (Some(path), _) => Weights::open(path)?,
+            (None, WeightsSource::Embedded(bytes)) => Weights::from_safetensors(bytes, "(embedded weights)")?,
+            (None, _) => {
+                return Err(Error::new(
+                    ErrorKind::InvalidOption,
+                    entry.name,
+                    "this backbone needs its weights",
+                )
+                .remedy(format!("Give the file with --weights; it is to be had as: {}", entry.origin)));
+            }
+        };
+        let weights_sha256 = weights.sha256().to_owned();
+        let mut graph = entry.graph(weights)?;
+        let layers = read_at(&mut graph, request.layers, request.pool)?;
+        Ok(Backbone {
+            name: entry.name.to_owned(),
+            preprocessing: entry.preprocessing,
+            network: Network::new(&graph),
+            layers,
+            weights_sha256,
+        })
+    }
+
+    /// How the network was trained to see images.
+    pub fn preprocessing(&self) -> Preprocessing {
+        self.preprocessing
+    }
+
+    /// The network; one output a layer.
+    pub fn network(&self) -> &Network<f32> {
+        &self.network
+    }
+
+    /// For each output of the network, the layer it is read at and how (`blocks.4:mean`); `None`: the network's own.
+    pub fn layers(&self) -> &[Option<String>] {
+        &self.layers
+    }
+
+    /// What identifies this backbone, read at output `output`, in every result.
+    pub fn settings(&self, output: usize) -> BackboneSettings {
+        BackboneSettings {
+            name: self.name.clone(),
+            weights_sha256: self.weights_sha256.clone(),
+            input_px: self.preprocessing.input_px as u32,
+            feature_dim: self.network.feature_len_at(output) as u32,
+            layer: self.layers[output].clone(),
+        }
+    }
+}
+
+/// Makes `layers` the outputs of `graph` and returns their names in results; the network's own output if there are none.
+fn read_at(graph: &mut Graph, layers: &[String], pool: Option<Pool>) -> Result<Vec<Option<String>>> {
+    if layers.is_empty() {
+        return match pool {
+            None => Ok(vec![None]),
+            Some(pool) => Err(Error::new(
+                ErrorKind::InvalidOption,
+                "--pool",
+                format!("`{}` says how a layer is read, but no layer is named", pool.name()),
+            )
+            .remedy("Name one with --layer; `anomaly-score backbones show NAME` lists them")),
+        };
+    }
+    if let Some(twice) = layers.iter().enumerate().find(|(i, l)| layers[..*i].contains(l)) {
+        return Err(Error::new(ErrorKind::InvalidOption, "--layer", format!("`{}` is named twice", twice.1)));
+    }
+    let asked: Vec<_> = layers.iter().map(|l| (l.as_str(), pool)).collect();
+    let pools = graph.read_at(&asked)?;
+    Ok(layers.iter().zip(pools).map(|(layer, pool)| Some(format!("{layer}:{}", pool.name()))).collect())
+}

