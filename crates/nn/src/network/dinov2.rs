@@ -5,15 +5,12 @@
 //! facebookresearch/dinov2 e1277af, `dinov2/models/vision_transformer.py` and `hub/backbones.py`;
 //! Hugging Face names as in transformers' `modeling_dinov2.py`.
 
-use crate::graph::{Graph, NodeId, Op};
-use crate::network::linear::Linear;
-use crate::network::{Layers, Normalisation, PositionResize, resize_position};
+use crate::Result;
+use crate::graph::Graph;
+use crate::network::transformer::{Gate, Names, Qkv, Sizes, Transformer};
+use crate::network::{Normalisation, PositionResize};
 use crate::op::activation::Activation;
-use crate::op::attention::{AttentionRule, Part};
-use crate::op::conv::Window;
-use crate::tap::Rows;
 use crate::weights::Weights;
-use crate::{Error, ErrorKind, Result};
 
 /// Pixels a patch, in both directions.
 const PATCH: usize = 14;
@@ -65,56 +62,27 @@ impl Config {
     }
 }
 
-/// The two spellings of the same state dict.
-#[derive(Clone, Copy, PartialEq)]
-enum Names {
-    Upstream,
-    HuggingFace,
-}
+const UPSTREAM: Names = Names {
+    blocks: "blocks",
+    norm1: "norm1",
+    qkv: Qkv::Joint("attn.qkv.weight", "attn.qkv.bias"),
+    proj: "attn.proj",
+    norm2: "norm2",
+    fc1: "mlp.fc1",
+    fc2: "mlp.fc2",
+    scales: Some(["ls1.gamma", "ls2.gamma"]),
+};
 
-struct Checkpoint<'w> {
-    weights: &'w mut Weights,
-    names: Names,
-    config: Config,
-}
-
-impl Checkpoint<'_> {
-    fn linear(&mut self, name: &str, out: usize, input: usize) -> Result<Linear> {
-        Linear::take(self.weights, name, out, input)
-    }
-
-    fn norm(&mut self, name: &str) -> Result<(Vec<f32>, Vec<f32>)> {
-        let dim = self.config.dim;
-        let scale = self.weights.take(&format!("{name}.weight"), &[dim])?;
-        Ok((scale, self.weights.take(&format!("{name}.bias"), &[dim])?))
-    }
-
-    fn block(&self, i: usize, upstream: &str, hugging_face: &str) -> String {
-        match self.names {
-            Names::Upstream => format!("blocks.{i}.{upstream}"),
-            Names::HuggingFace => format!("encoder.layer.{i}.{hugging_face}"),
-        }
-    }
-
-    fn name(&self, upstream: &str, hugging_face: &str) -> String {
-        (if self.names == Names::Upstream { upstream } else { hugging_face }).to_owned()
-    }
-
-    /// Q, K and V as one layer of 3·dim rows.
-    fn qkv(&mut self, i: usize) -> Result<Linear> {
-        let dim = self.config.dim;
-        if self.names == Names::Upstream {
-            return self.linear(&format!("blocks.{i}.attn.qkv"), 3 * dim, dim);
-        }
-        let mut all = Linear { weight: Vec::new(), bias: Vec::new() };
-        for part in ["query", "key", "value"] {
-            let one = self.linear(&format!("encoder.layer.{i}.attention.attention.{part}"), dim, dim)?;
-            all.weight.extend(one.weight);
-            all.bias.extend(one.bias);
-        }
-        Ok(all)
-    }
-}
+const HUGGING_FACE: Names = Names {
+    blocks: "encoder.layer",
+    norm1: "norm1",
+    qkv: Qkv::Split(["attention.attention.query", "attention.attention.key", "attention.attention.value"]),
+    proj: "attention.output.dense",
+    norm2: "norm2",
+    fc1: "mlp.fc1",
+    fc2: "mlp.fc2",
+    scales: Some(["layer_scale1.lambda1", "layer_scale2.lambda1"]),
+};
 
 /// Builds the network for `px` × `px` images, `px` a multiple of 14.
 ///
@@ -126,114 +94,33 @@ pub fn graph(
     normalisation: Normalisation,
     weights: &mut Weights,
 ) -> Result<Graph> {
-    if !px.is_multiple_of(PATCH) || px == 0 {
-        return Err(Error::new(
-            ErrorKind::ShapeMismatch,
-            "input",
-            "DINOv2 cuts images into patches of 14 pixels",
-        )
-        .expected("a multiple of 14", px));
+    let Config { dim, depth, heads, registers, swiglu } = config;
+    let is_upstream = !weights.contains("embeddings.cls_token");
+    let name = |upstream, hugging_face| if is_upstream { upstream } else { hugging_face };
+    let mut names = if is_upstream { UPSTREAM } else { HUGGING_FACE };
+    if swiglu {
+        (names.fc1, names.fc2) = (name("mlp.w12", "mlp.weights_in"), name("mlp.w3", "mlp.weights_out"));
     }
-    let Config { dim, depth, heads, registers, .. } = config;
-    let hidden = config.hidden();
-    let names = if weights.contains("embeddings.cls_token") { Names::HuggingFace } else { Names::Upstream };
-    let mut from = Checkpoint { weights, names, config };
-
-    // Patches and tokens.
-    let patch = from.name("patch_embed.proj", "embeddings.patch_embeddings.projection");
-    let patch_weight = from.weights.take(&format!("{patch}.weight"), &[dim, 3, PATCH, PATCH])?;
-    let patch_bias = from.weights.take(&format!("{patch}.bias"), &[dim])?;
-    let class = from.weights.take(&from.name("cls_token", "embeddings.cls_token"), &[1, 1, dim])?;
-    let position_name = from.name("pos_embed", "embeddings.position_embeddings");
-    let (prefix, position) = tokens(&mut from, &position_name, class, px / PATCH, registers)?;
-
-    let (mut net, x) = Layers::new(px, normalisation)?;
-    let side = px / PATCH;
-    let window = Window { kh: PATCH, kw: PATCH, stride: PATCH, top: 0, left: 0 };
-    let op = Op::Conv { window, size: (side, side), weight: patch_weight, bias: patch_bias, groups: 1 };
-    let x = net.graph.add(patch, op, &[x])?;
-    net.graph.tap("patch_embed", x, Rows::Pixels);
-    let mut x = net.graph.add("tokens", Op::Tokens { prefix, position }, &[x])?;
-
-    let kind = Rows::Tokens { prefix: 1 + registers, class: true };
-    for i in 0..depth {
-        let normal = norm(&mut net, &from.block(i, "norm1", "norm1"), x, None)?;
-        let (gamma, beta) = from.norm(&from.block(i, "norm1", "norm1"))?;
-        let query_scale = 1.0 / ((dim / heads) as f64).sqrt();
-        let qkv = from.qkv(i)?.after_norm(&gamma, &beta);
-        let qkv = qkv.scaled(|row| if row < dim { query_scale as f32 } else { 1.0 });
-        let attention_name = from.block(i, "attn", "attention");
-        let rule = AttentionRule {
-            heads,
-            dim: dim / heads,
-            query: Part { input: 0, column: 0 },
-            key: Part { input: 0, column: dim },
-            value: Part { input: 0, column: 2 * dim },
-        };
-        let qkv = net.linear(&format!("{attention_name}.qkv"), normal, qkv.weight, qkv.bias)?;
-        let attended = net.graph.add(&attention_name, Op::Attention(rule), &[qkv])?;
-        let name = from.block(i, "attn.proj", "attention.output.dense");
-        let scale = from.weights.take(&from.block(i, "ls1.gamma", "layer_scale1.lambda1"), &[dim])?;
-        let projection = from.linear(&name, dim, dim)?.scaled(|c| scale[c]);
-        let projected = net.linear(&name, attended, projection.weight, projection.bias)?;
-        x = net.add(x, projected)?;
-
-        let normal = norm(&mut net, &from.block(i, "norm2", "norm2"), x, None)?;
-        let (gamma, beta) = from.norm(&from.block(i, "norm2", "norm2"))?;
-        let (first, second) = if config.swiglu {
-            (from.block(i, "mlp.w12", "mlp.weights_in"), from.block(i, "mlp.w3", "mlp.weights_out"))
-        } else {
-            (from.block(i, "mlp.fc1", "mlp.fc1"), from.block(i, "mlp.fc2", "mlp.fc2"))
-        };
-        let rows = if config.swiglu { 2 * hidden } else { hidden };
-        let layer = from.linear(&first, rows, dim)?.after_norm(&gamma, &beta);
-        let inner = net.linear(&first, normal, layer.weight, layer.bias)?;
-        let inner = if config.swiglu {
-            net.graph.add(format!("{first} gate"), Op::GatedSilu, &[inner])?
-        } else {
-            net.activation(inner, Activation::Gelu)?
-        };
-        let scale = from.weights.take(&from.block(i, "ls2.gamma", "layer_scale2.lambda1"), &[dim])?;
-        let layer = from.linear(&second, dim, hidden)?.scaled(|c| scale[c]);
-        let outer = net.linear(&second, inner, layer.weight, layer.bias)?;
-        x = net.add(x, outer)?;
-        net.graph.tap(format!("blocks.{i}"), x, kind);
-    }
-    let name = from.name("norm", "layernorm");
-    let affine = from.norm(&name)?;
-    let x = norm(&mut net, &name, x, Some(affine))?;
-    net.graph.tap("norm", x, kind);
-    net.graph.add("class token", Op::FirstTokens(1), &[x])?;
-    Ok(net.graph)
-}
-
-fn norm(net: &mut Layers, name: &str, x: NodeId, affine: Option<(Vec<f32>, Vec<f32>)>) -> Result<NodeId> {
-    net.graph.add(name, Op::LayerNorm { eps: EPS, affine }, &[x])
-}
-
-/// Prefix tokens (class token with its position, registers without one) and the position
-/// embedding of the patches at this grid.
-fn tokens(
-    from: &mut Checkpoint,
-    name: &str,
-    mut class: Vec<f32>,
-    side: usize,
-    registers: usize,
-) -> Result<(Vec<f32>, Vec<f32>)> {
-    let dim = from.config.dim;
-    let (shape, all) = from.weights.take_any(name)?;
-    let grid = (shape.get(1).map_or(0, |n| n.saturating_sub(1)) as f64).sqrt() as usize;
-    if shape.len() != 3 || shape[0] != 1 || shape[2] != dim || grid == 0 || shape[1] != grid * grid + 1 {
-        return Err(Error::new(ErrorKind::ShapeMismatch, name, "wrong shape")
-            .expected(format!("[1, 1 + a square number, {dim}]"), format!("{shape:?}")));
-    }
-    class.iter_mut().zip(&all[..dim]).for_each(|(c, p)| *c += *p);
-    let position = resize_position(&all[dim..], grid, side, dim, from.config.resize());
+    let gate = if swiglu { Gate::SwiGlu } else { Gate::Activation(Activation::Gelu) };
+    let sizes = Sizes { dim, heads, hidden: config.hidden(), gate, eps: EPS };
+    let (mut net, x) = Transformer::new(px, normalisation, weights, "", sizes)?;
+    let patch = name("patch_embed.proj", "embeddings.patch_embeddings.projection");
+    let x = net.patches(x, patch, PATCH, true, "patch_embed")?;
+    let mut prefix = net.take(name("cls_token", "embeddings.cls_token"), &[1, 1, dim])?;
+    let position = name("pos_embed", "embeddings.position_embeddings");
+    let (first, position) = net.position(position, true, px / PATCH, config.resize())?;
+    prefix.iter_mut().zip(first).for_each(|(c, p)| *c += p);
     if registers > 0 {
-        let name = from.name("register_tokens", "embeddings.register_tokens");
-        class.extend(from.weights.take(&name, &[1, registers, dim])?);
+        // Registers have no position.
+        let name = name("register_tokens", "embeddings.register_tokens");
+        prefix.extend(net.take(name, &[1, registers, dim])?);
     }
-    Ok((class, position))
+    let mut x = net.tokens(x, prefix, true, position)?;
+    for i in 0..depth {
+        x = net.block(x, &names, i, "blocks")?;
+    }
+    let x = net.norm(x, name("norm", "layernorm"), "norm")?;
+    net.class_token(x)
 }
 
 /// Tensors of the published checkpoints that the feature does not need.

@@ -10,6 +10,7 @@ pub mod resnet_cifar;
 
 mod linear;
 mod position;
+mod transformer;
 
 use crate::Result;
 use crate::graph::{Graph, NodeId, Op};
