@@ -64,6 +64,11 @@ fn is_row_wise(op: &Op) -> bool {
     }
 }
 
+/// Whether the operator can give its first rows without the others.
+fn can_be_narrowed(op: &Op) -> bool {
+    is_row_wise(op) || matches!(op, Op::Attention(_) | Op::FirstTokens(_))
+}
+
 impl Demand {
     fn of(nodes: &[Node], outputs: &[NodeId]) -> Demand {
         let mut rows = vec![0; nodes.len()];
@@ -79,10 +84,13 @@ impl Demand {
         let mut cuts = BTreeMap::new();
         let mut wants = Vec::new();
         for (id, node) in nodes.iter().enumerate().rev().filter(|(_, n)| !n.inputs.is_empty()) {
-            let wanted = rows[id];
-            if wanted == 0 {
+            if rows[id] == 0 {
                 continue;
             }
+            if !can_be_narrowed(&node.op) {
+                rows[id] = node.shape.rows();
+            }
+            let wanted = rows[id];
             let before = wants.len();
             let all = |&i: &NodeId| (i, nodes[i].shape.rows());
             match &node.op {
@@ -366,6 +374,21 @@ mod tests {
         let plan = push_back(&g, &[qkv, class]);
         assert_eq!(plan.nodes[plan.outputs[0]].shape, Shape::new(10, 1, 3 * WIDTH));
         assert!(plan.nodes.iter().any(|n| n.shape == Shape::new(1, 1, 3 * WIDTH)));
+    }
+
+    /// What makes all rows at once is not narrowed, but read in part.
+    #[test]
+    fn tokens_are_made_whole() {
+        let (g, _) = transformer(true);
+        let tokens = g.nodes().iter().position(|n| matches!(n.op, Op::Tokens { .. })).unwrap();
+        let norm = tokens + 1;
+        assert!(matches!(g.nodes()[norm].op, Op::LayerNorm { .. }));
+        let mut g = g;
+        let class = g.add("class token", Op::FirstTokens(1), &[norm]).unwrap();
+        let net = Network::<f64>::new(&g);
+        assert_eq!(rows(&push_back(&g, &[class])), [9, 9, 10, 1, 1]);
+        let image: Vec<f64> = values(27, 5).iter().map(|&v| f64::from(v)).collect();
+        assert_eq!(net.forward(&mut net.workspace(), &image).len(), WIDTH);
     }
 
     /// Nothing behind the last output is kept.
