@@ -15,6 +15,7 @@ from torch import nn
 
 import convnets
 import generated_weights
+import vits
 from cifar_resnet import CifarResNet
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -61,7 +62,7 @@ class Case:
     def smooth(self) -> bool:
         if convnets.handles(self.network):
             return convnets.is_smooth(self.network)
-        return self.network.startswith("dinov2")
+        return self.network.startswith("dinov2") or vits.handles(self.network)
 
 
 class Backbone(nn.Module):
@@ -110,6 +111,8 @@ def normalisation(network: str):
     """(mean, std) of the pixel scale [0, 1] for a network."""
     if convnets.handles(network):
         return convnets.normalisation(network)
+    if vits.handles(network):
+        return vits.normalisation(network)
     if network.startswith("efficientnet-lite"):
         return LITE_MEAN, LITE_STD
     return IMAGENET_MEAN, IMAGENET_STD
@@ -234,8 +237,9 @@ def specs(case: Case) -> list:
     if case.network.startswith("dinov2"):
         shapes = _dinov2_shapes(case) if case.names == "upstream" else _huggingface_shapes(case)
         return [_dinov2_spec(name, shape) for name, shape in shapes.items()]
-    if convnets.handles(case.network):
-        return [Spec(n, shape, *convnets.spread(case, n, shape)) for n, shape in convnets.shapes(case).items()]
+    for module in (convnets, vits):
+        if module.handles(case.network):
+            return [Spec(n, shape, *module.spread(case, n, shape)) for n, shape in module.shapes(case).items()]
     with torch.device("meta"):
         net = _empty_convolutional(case)
     state = {k: tuple(v.shape) for k, v in net.state_dict().items() if not k.endswith("num_batches_tracked")}
@@ -261,6 +265,8 @@ def backbone(case: Case, tensors: dict, dtype=torch.float64) -> Backbone:
     """
     if convnets.handles(case.network):
         body = convnets.body(case, tensors, dtype)
+    elif vits.handles(case.network):
+        body = vits.body(case, tensors, dtype)
     elif not case.network.startswith("dinov2"):
         body = _convolutional(case, tensors, dtype)
     elif case.names == "upstream":

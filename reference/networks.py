@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import convnets
 import generated_weights
+import vits
 from backbones import Case, backbone, generated_image, normalisation, resized_position_embedding, specs
 from jets import jet
 
@@ -51,6 +52,17 @@ CASES = [
     Case("huggingface-convnext-tiny-64", "convnext-tiny", 64, (1, 1, 1, 1), names="huggingface"),
     Case("authors-convnext-tiny-64", "convnext-tiny", 64, (1, 1, 1, 1), names="authors"),
     Case("inception-v3-fid-75", "inception-v3-fid", 75, image="input.5"),
+    # position grid of the published files, resized on the way
+    Case("vit-s16-64-grid14", "vit-s16", 64, 2, 14),
+    Case("vit-b16-48", "vit-b16", 48, 2, 3),
+    Case("vit-l16-32", "vit-l16", 32, 2, 2),
+    Case("deit-s16-48", "deit-s16", 48, 3, 3),
+    Case("mae-b16-32", "mae-b16", 32, 2, 2),
+    Case("clip-vit-b32-96", "clip-vit-b32", 96, 2, 3),
+    Case("clip-vit-b32-gelu-64", "clip-vit-b32-gelu", 64, 2, 2),
+    Case("clip-vit-b16-48-grid14", "clip-vit-b16", 48, 2, 14),
+    Case("clip-vit-l14-42", "clip-vit-l14", 42, 2, 3),
+    Case("siglip-b16-48", "siglip-b16", 48, 2, 3),
     Case("dinov2-vits14-56", "dinov2-vits14", 56, 2, 4),
     Case("dinov2-vits14-224", "dinov2-vits14", 224, 12, 16),
     Case("dinov2-vits14-reg4-56", "dinov2-vits14-reg4", 56, 2, 4),
@@ -170,9 +182,9 @@ def search_image(case):
 # --- a case ----------------------------------------------------------------------------------------------------------
 
 
-def gradient_indices(count: int) -> list:
-    """At most GRADIENT_SAMPLES flat indices, a fixed stride apart; the stride is prime, so it walks through all columns."""
-    stride = -(-count // GRADIENT_SAMPLES)
+def gradient_indices(count: int, most: int) -> list:
+    """At most `most` flat indices, a fixed stride apart; the stride is prime, so it walks through all columns."""
+    stride = -(-count // most)
     while any(stride % d == 0 for d in range(2, int(stride**0.5) + 1)) or stride < 2:
         stride += 1
     return list(range(0, count, stride))
@@ -209,7 +221,11 @@ def sampled(vector, most: int) -> dict:
 def taps(case, net, image) -> list:
     """What the network gives at every tap, and the gradient of ⟨that, u values of cotangent.NAME⟩ by the pixels."""
     found = []
-    for name, (module, pool) in convnets.taps(case, net.body).items():
+    if vits.handles(case.network):
+        places = vits.taps(case, net.body)
+    else:
+        places = [(name, None, *place) for name, place in convnets.taps(case, net.body).items()]
+    for name, read_as, module, pool in places:
         caught = []
         hook = module.register_forward_hook(lambda module, args, output: caught.append(output))
         pixels = image.clone().requires_grad_()
@@ -217,7 +233,8 @@ def taps(case, net, image) -> list:
         hook.remove()
         feature = pool(caught[0])[0]
         (gradient,) = torch.autograd.grad(feature @ vector(f"cotangent.{name}", feature), pixels)
-        entry = {"name": name, "length": feature.numel(), "feature": sampled(feature.detach(), 40)}
+        entry = {"name": name} | ({"pool": read_as} if read_as else {})
+        entry |= {"length": feature.numel(), "feature": sampled(feature.detach(), 40)}
         found.append(entry | {"gradient": sampled(gradient[0].flatten(), 20)})
     return found
 
@@ -238,7 +255,12 @@ def fixture(case) -> dict:
     del net_f32
     derivatives = check(case, net, image, feature, gradient, cotangent)
     mean, std = normalisation(case.network)
-    index = gradient_indices(gradient.numel())
+    few = vits.handles(case.network)
+    index = gradient_indices(gradient.numel(), 500 if few else GRADIENT_SAMPLES)
+
+    def listed(vector):
+        return [float(f"{v:.11g}") for v in vector.tolist()] if few else vector.tolist()
+
     flat = gradient.flatten()
     config = {"names": case.names}
     if case.depth is not None:
@@ -256,7 +278,7 @@ def fixture(case) -> dict:
         "tensors": [
             {"name": s.name, "shape": list(s.shape), "centre": s.centre, "scale": s.scale} for s in tensors
         ],
-        "feature": feature.tolist(),
+        "feature": listed(feature),
         "cotangent": "cotangent",
         "gradient": {
             "norm": gradient.norm().item(),
@@ -271,11 +293,11 @@ def fixture(case) -> dict:
     }
     if kinks:
         result["kinks"] = kinks
-    if convnets.handles(case.network):
+    if convnets.handles(case.network) or vits.handles(case.network):
         result["taps"] = taps(case, net, image)
     if derivatives:
         y1, y2 = derivatives
-        result["jet"] = {"direction": "direction", "y1": y1.tolist(), "y2": y2.tolist()}
+        result["jet"] = {"direction": "direction", "y1": listed(y1), "y2": listed(y2)}
     return result
 
 
@@ -283,7 +305,7 @@ def write(path: Path, result: dict):
     """One key a line, so that a diff shows what moved."""
     lines = []
     for key, value in result.items():
-        if key in ("tensors", "taps"):
+        if key in ("tensors", "taps", "spellings"):
             rows = ",\n  ".join(json.dumps(row) for row in value)
             text = f"[\n  {rows}\n ]"
         else:
@@ -312,6 +334,37 @@ def position_embedding() -> dict:
     return result
 
 
+def spellings() -> dict:
+    """The other spellings of the vision transformers' tensors, each checked in the package whose spelling it is.
+
+    `tensors` of a case's upstream names, and what `vits.assembled` makes of them, are one network: the feature agrees
+    to 1e-12 in f64. CLIP's upstream names are also loaded into open_clip.
+    """
+    found, seen = [], set()
+    for case in CASES:
+        grid_fits = vits.handles(case.network) and case.grid * vits.SIZES[case.network][3] == case.input_px
+        if not grid_fits or case.network in seen:
+            continue
+        seen.add(case.network)
+        values = {spec.name: spec.generate() for spec in specs(case)}
+        net = backbone(case, values)
+        image = generated_image(case.image, case.input_px)
+        mean, std = (image.new_tensor(v).view(1, 3, 1, 1) for v in normalisation(case.network))
+        with torch.inference_mode():
+            expected = net(image)
+        pixels = (image - mean) / std
+        for package, names, kind in vits.spellings(case):
+            features = {package: vits.feature_of_spelling(case, kind, vits.assembled(names, values), pixels)}
+            if case.network.startswith("clip-"):
+                features["open_clip"] = vits.feature_of_open_clip(case, values, pixels)
+            for whose, feature in features.items():
+                if (error := relative(feature, expected)) > 1e-12:
+                    raise RuntimeError(f"{case.name} by {whose}: off by {error:.1e}")
+            tensors = [{"name": n, "shape": list(shape), "of": pieces} for n, (shape, pieces) in names.items()]
+            found.append({"spelling": package, "case": case.name, "tensors": tensors})
+    return {"script": "reference/networks.py", "spellings": found}
+
+
 def main():
     torch.set_num_threads(1)  # sums in one order, so that the files come out the same again
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -319,7 +372,7 @@ def main():
     arguments.add_argument("--search", action="store_true", help="look for an image clear of the kinks, write nothing")
     given = arguments.parse_args()
     wanted = given.cases
-    known = [case.name for case in CASES] + ["position-embedding"]
+    known = [case.name for case in CASES] + ["position-embedding", "spellings"]
     if unknown := set(wanted) - set(known):
         sys.exit(f"unknown case {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
     if given.search:
@@ -330,6 +383,8 @@ def main():
     FIXTURES.mkdir(parents=True, exist_ok=True)
     if not wanted or "position-embedding" in wanted:
         write(FIXTURES / "position-embedding.json", position_embedding())
+    if not wanted or "spellings" in wanted:
+        write(FIXTURES / "spellings.json", spellings())
     for case in CASES:
         if not wanted or case.name in wanted:
             result = fixture(case)

@@ -6,10 +6,12 @@ use std::collections::HashMap;
 mod support;
 
 use nn::engine::Network;
+use nn::graph::Graph;
 use nn::network::{PositionResize, resize_position};
 use nn::real::Real;
+use nn::tap::Pool;
 use serde_json::Value;
-use support::{channels_last, generated, graph, len_of, numbers, read};
+use support::{NamedTensor, channels_last, generated, graph, graph_of, len_of, numbers, read, tensors};
 
 #[test]
 fn generated_weights_are_the_documented_ones() {
@@ -68,7 +70,7 @@ fn fixture_names() -> Vec<String> {
     let mut names: Vec<String> = std::fs::read_dir(support::fixtures().join("network"))
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .filter(|n| n.ends_with(".json") && !n.starts_with("position"))
+        .filter(|n| n.ends_with(".json") && !n.starts_with("position") && n != "spellings.json")
         .collect();
     names.sort();
     names
@@ -111,9 +113,15 @@ fn taps_agree_with_pytorch() {
         let Some(taps) = case["taps"].as_array() else { continue };
         let mut graph = graph(&case);
         let all: Vec<String> = graph.taps().iter().map(|t| t.name.clone()).collect();
-        let listed: Vec<&str> = taps.iter().map(|t| t["name"].as_str().unwrap()).collect();
+        let pool = |tap: &Value| {
+            let name = tap["pool"].as_str()?;
+            Some(Pool::NAMES.iter().find(|(n, _)| *n == name).unwrap().1)
+        };
+        let layers: Vec<_> = taps.iter().map(|t| (t["name"].as_str().unwrap(), pool(t))).collect();
+        let mut listed: Vec<&str> = layers.iter().map(|l| l.0).collect();
+        listed.dedup();
         assert_eq!(all.len(), listed.len(), "{name}: {all:?} but PyTorch's side lists {listed:?}");
-        graph.read_at(&listed.iter().map(|&n| (n, None)).collect::<Vec<_>>()).unwrap();
+        graph.read_at(&layers).unwrap();
         let net = Network::<f32>::new(&graph);
         let mut ws = net.workspace();
         let x = image(&case);
@@ -141,6 +149,49 @@ fn taps_agree_with_pytorch() {
         }
     }
     assert!(seen >= 50, "only {seen} taps were found");
+}
+
+/// The same tensors under the names and in the layouts of other packages give the same bits.
+/// `reference/networks.py` loaded each list into the package it belongs to.
+#[test]
+fn spellings_are_one_network() {
+    let file = read("network/spellings.json");
+    let spellings = file["spellings"].as_array().unwrap();
+    assert!(spellings.len() >= 8, "only {} spellings were found", spellings.len());
+    for spelling in spellings {
+        let label = format!("{} as {}", spelling["case"], spelling["spelling"]);
+        let case = read(&format!("network/{}.json", spelling["case"].as_str().unwrap()));
+        let upstream = tensors(&case);
+        let piece = |of: &Value| -> Vec<f32> {
+            let name = of["name"].as_str().unwrap();
+            let (_, shape, values) = upstream.iter().find(|t| t.0 == name).unwrap();
+            let inner: usize = shape[1..].iter().product();
+            if of["transposed"].is_boolean() {
+                return (0..values.len()).map(|i| values[i % shape[0] * inner + i / shape[0]]).collect();
+            }
+            let rows = if of["rows"].is_array() { numbers(&of["rows"]) } else { vec![0.0, shape[0] as f64] };
+            values[rows[0] as usize * inner..rows[1] as usize * inner].to_vec()
+        };
+        let renamed: Vec<NamedTensor> = (spelling["tensors"].as_array().unwrap().iter())
+            .map(|t| {
+                let shape = numbers(&t["shape"]).iter().map(|&d| d as usize).collect();
+                (
+                    t["name"].as_str().unwrap().to_owned(),
+                    shape,
+                    t["of"].as_array().unwrap().iter().flat_map(piece).collect(),
+                )
+            })
+            .collect();
+        let x = image(&case);
+        let gradient = |graph: &Graph| {
+            let net = Network::<f32>::new(graph);
+            let mut ws = net.workspace();
+            let (feature, tape) = net.forward_saving(&mut ws, &x);
+            let cotangent = generated("cotangent", feature.len(), 0.0, 1.0);
+            (feature, net.vjp(&mut ws, tape, &cotangent))
+        };
+        assert_eq!(gradient(&graph_of(&case, &renamed)), gradient(&graph(&case)), "{label}");
+    }
 }
 
 /// In f64 only the folding of weights, which rounds them to f32, stands between the engine and PyTorch.

@@ -119,7 +119,7 @@ pub fn graph(
     for i in 0..depth {
         x = net.block(x, &names, i, "blocks")?;
     }
-    let x = net.norm(x, name("norm", "layernorm"), "norm")?;
+    let x = net.last_norm(x, name("norm", "layernorm"), "norm")?;
     net.class_token(x)
 }
 

@@ -1,12 +1,15 @@
 //! One backbone a file. Each builds a [`Graph`] from a checkpoint; weight names spell the
 //! upstream state dict.
 
+pub mod clip;
 pub mod convnext;
 pub mod dinov2;
 pub mod efficientnet_lite;
 pub mod inception_v3;
 pub mod resnet;
 pub mod resnet_cifar;
+pub mod siglip;
+pub mod vit;
 
 mod linear;
 mod position;

@@ -192,10 +192,15 @@ impl<'w> Transformer<'w> {
         self.net.graph.add("tokens", Op::Tokens { prefix, position }, &[x])
     }
 
-    /// A LayerNorm that keeps its scale and shift, and the tap `tap`.
-    pub(super) fn norm(&mut self, x: NodeId, name: &str, tap: &str) -> Result<NodeId> {
+    /// A LayerNorm that keeps its scale and shift.
+    pub(super) fn norm(&mut self, x: NodeId, name: &str) -> Result<NodeId> {
         let affine = Some(self.take_norm(name)?);
-        let x = self.net.graph.add(self.name(name), Op::LayerNorm { eps: self.sizes.eps, affine }, &[x])?;
+        self.net.graph.add(self.name(name), Op::LayerNorm { eps: self.sizes.eps, affine }, &[x])
+    }
+
+    /// The norm after the last block, and the tap `tap`.
+    pub(super) fn last_norm(&mut self, x: NodeId, name: &str, tap: &str) -> Result<NodeId> {
+        let x = self.norm(x, name)?;
         self.net.graph.tap(tap, x, self.rows);
         Ok(x)
     }

@@ -6,7 +6,9 @@
 use std::path::PathBuf;
 
 use nn::graph::Graph;
-use nn::network::{Normalisation, convnext, dinov2, efficientnet_lite, inception_v3, resnet, resnet_cifar};
+use nn::network::{
+    Normalisation, clip, convnext, dinov2, efficientnet_lite, inception_v3, resnet, resnet_cifar, siglip, vit,
+};
 use nn::weights::Weights;
 use serde_json::Value;
 
@@ -49,19 +51,29 @@ pub fn len_of(shape: &Value) -> usize {
     shape.as_array().unwrap().iter().map(|d| d.as_u64().unwrap() as usize).product()
 }
 
-/// The case's checkpoint as a safetensors file, so that the real reader is on the way.
-fn checkpoint(case: &Value) -> Weights {
+/// A tensor of a checkpoint: name, shape, values.
+pub type NamedTensor = (String, Vec<usize>, Vec<f32>);
+
+/// The generated tensors of the case.
+pub fn tensors(case: &Value) -> Vec<NamedTensor> {
+    let generate = |tensor: &Value| {
+        let name = tensor["name"].as_str().unwrap();
+        let (centre, scale) = (tensor["centre"].as_f64().unwrap(), tensor["scale"].as_f64().unwrap());
+        let values = generated(name, len_of(&tensor["shape"]), centre, scale);
+        (name.to_owned(), numbers(&tensor["shape"]).iter().map(|&d| d as usize).collect(), values)
+    };
+    case["tensors"].as_array().unwrap().iter().map(generate).collect()
+}
+
+/// Tensors as a safetensors file, so that the real reader is on the way.
+fn checkpoint(tensors: &[NamedTensor]) -> Weights {
     let mut header = serde_json::Map::new();
     let mut data = Vec::new();
-    for tensor in case["tensors"].as_array().unwrap() {
-        let name = tensor["name"].as_str().unwrap();
-        let len = len_of(&tensor["shape"]);
+    for (name, shape, values) in tensors {
         let begin = data.len();
-        for v in generated(name, len, tensor["centre"].as_f64().unwrap(), tensor["scale"].as_f64().unwrap()) {
-            data.extend(v.to_le_bytes());
-        }
-        let entry = serde_json::json!({"dtype": "F32", "shape": tensor["shape"], "data_offsets": [begin, data.len()]});
-        header.insert(name.to_owned(), entry);
+        values.iter().for_each(|v| data.extend(v.to_le_bytes()));
+        let entry = serde_json::json!({"dtype": "F32", "shape": shape, "data_offsets": [begin, data.len()]});
+        header.insert(name.clone(), entry);
     }
     let header = serde_json::to_vec(&header).unwrap();
     let mut file = (header.len() as u64).to_le_bytes().to_vec();
@@ -72,7 +84,12 @@ fn checkpoint(case: &Value) -> Weights {
 
 /// The case's network.
 pub fn graph(case: &Value) -> Graph {
-    let mut weights = checkpoint(case);
+    graph_of(case, &tensors(case))
+}
+
+/// The case's network with these tensors.
+pub fn graph_of(case: &Value, tensors: &[NamedTensor]) -> Graph {
+    let mut weights = checkpoint(tensors);
     let px = case["input_px"].as_u64().unwrap() as usize;
     let three =
         |key: &str| <[f32; 3]>::try_from(numbers(&case[key]).iter().map(|&x| x as f32).collect::<Vec<_>>());
@@ -108,6 +125,29 @@ pub fn graph(case: &Value) -> Graph {
             (convnext::graph(config, px, norm, &mut weights), convnext::is_ignorable)
         }
         "inception-v3-fid" => (inception_v3::graph(px, norm, &mut weights), inception_v3::is_ignorable),
+        "vit-s16" | "deit-s16" | "vit-b16" | "mae-b16" | "vit-l16" => {
+            let mut config = match network {
+                "vit-s16" | "deit-s16" => vit::S16,
+                "vit-l16" => vit::L16,
+                _ => vit::B16,
+            };
+            config.depth = depth.unwrap_or(config.depth);
+            (vit::graph(config, px, norm, &mut weights), vit::is_ignorable)
+        }
+        "clip-vit-b32" | "clip-vit-b32-gelu" | "clip-vit-b16" | "clip-vit-l14" => {
+            let mut config = match network {
+                "clip-vit-b32" => clip::VITB32,
+                "clip-vit-b32-gelu" => clip::VITB32.gelu(),
+                "clip-vit-b16" => clip::VITB16,
+                _ => clip::VITL14,
+            };
+            config.depth = depth.unwrap_or(config.depth);
+            (clip::graph(config, px, norm, &mut weights), clip::is_ignorable)
+        }
+        "siglip-b16" => {
+            let config = siglip::Config { depth: depth.unwrap_or(12), ..siglip::VITB16 };
+            (siglip::graph(config, px, norm, &mut weights), siglip::is_ignorable)
+        }
         _ if network.starts_with("resnet") => {
             let depth = network[6..8].parse().unwrap();
             (resnet_cifar::graph(depth, px, norm, &mut weights), resnet_cifar::is_ignorable)
