@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Measure(Measure),
     /// Rank images by AS-i, the most natural first
     Rank(Rank),
-    /// Write the backbone's features as a numpy file
+    /// Write the backbone's features as a numpy file: one forward pass an image
     Features(Features),
     /// List the backbones, or look into one
     Backbones(Backbones),
@@ -104,7 +104,7 @@ pub(crate) struct Features {
     #[arg(short, long, value_name = "FEATURES.npz")]
     pub(crate) output: PathBuf,
     #[command(flatten)]
-    pub(crate) measuring: Measuring,
+    pub(crate) reading: Reading,
 }
 
 #[derive(clap::Args)]
@@ -132,10 +132,10 @@ pub(crate) enum BackbonesCommand {
     },
 }
 
-/// What `measure`, `compare` and the others share.
+/// Which images are read, and through which network: what all commands that read images share.
 #[derive(clap::Args)]
-#[command(next_help_heading = "Measuring")]
-pub(crate) struct Measuring {
+#[command(next_help_heading = "Images and backbone")]
+pub(crate) struct Reading {
     /// The network; `anomaly-score backbones` lists them
     #[arg(long, value_name = "NAME", default_value = backbone::DEFAULT)]
     pub(crate) backbone: String,
@@ -149,9 +149,6 @@ pub(crate) struct Measuring {
     /// How a layer becomes one vector [default: cls where there is a class token, otherwise mean]
     #[arg(long, value_name = "HOW", value_parser = Pool::NAMES.map(|(name, _)| name))]
     pub(crate) pool: Option<String>,
-    /// What is computed: the published method, the released code's sign, or free of rounding
-    #[arg(long, value_name = "P", default_value = "paper", value_parser = Protocol::NAMES)]
-    pub(crate) protocol: String,
     /// How an image becomes square: short side to size and centre crop, or squashed [default: as the backbone was
     /// trained]
     #[arg(long, value_enum)]
@@ -171,27 +168,45 @@ pub(crate) struct Measuring {
     /// Neither read nor write the cache of measurements
     #[arg(long)]
     pub(crate) no_cache: bool,
+}
+
+/// What is computed of an image.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Method")]
+pub(crate) struct Method {
+    /// What is computed: the published method, the released code's sign, or free of rounding
+    #[arg(long, value_name = "P", default_value = "paper", value_parser = Protocol::NAMES)]
+    pub(crate) protocol: String,
     /// Steps of the path of complexity
-    #[arg(long, value_name = "N", default_value_t = protocol("paper").steps, help_heading = "Constants of the method")]
+    #[arg(long, value_name = "N", default_value_t = protocol("paper").steps)]
     pub(crate) steps: u32,
     /// L2 length of one step over the whole image
-    #[arg(long, value_name = "X", default_value_t = protocol("paper").epsilon, help_heading = "Constants of the method")]
+    #[arg(long, value_name = "X", default_value_t = protocol("paper").epsilon)]
     pub(crate) epsilon: f64,
     /// Steps of the attack
-    #[arg(long, value_name = "N", default_value_t = protocol("paper").attack_steps, help_heading = "Constants of the method")]
+    #[arg(long, value_name = "N", default_value_t = protocol("paper").attack_steps)]
     pub(crate) attack_steps: u32,
     /// Largest change of a pixel by the attack [default: 8/255]
-    #[arg(long, value_name = "X", help_heading = "Constants of the method")]
+    #[arg(long, value_name = "X")]
     pub(crate) attack_epsilon: Option<f64>,
     /// Change of a pixel in one step of the attack [default: 2/255]
-    #[arg(long, value_name = "X", help_heading = "Constants of the method")]
+    #[arg(long, value_name = "X")]
     pub(crate) attack_step_size: Option<f64>,
     /// Distribution of the direction of complexity
-    #[arg(long, value_enum, default_value_t = NoiseArg::Gaussian, help_heading = "Constants of the method")]
+    #[arg(long, value_enum, default_value_t = NoiseArg::Gaussian)]
     pub(crate) noise: NoiseArg,
     /// Seeded starts of the attack, of which the strongest counts
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Constants of the method")]
+    #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) restarts: u32,
+}
+
+/// What `measure`, `compare`, `rank` and `demo` share.
+#[derive(clap::Args)]
+pub(crate) struct Measuring {
+    #[command(flatten)]
+    pub(crate) reading: Reading,
+    #[command(flatten)]
+    pub(crate) method: Method,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -212,7 +227,7 @@ pub(crate) enum NoiseArg {
     Uniform,
 }
 
-impl Measuring {
+impl Method {
     pub(crate) fn constants(&self) -> ProtocolSettings {
         let published = protocol(&self.protocol);
         ProtocolSettings {
@@ -229,7 +244,9 @@ impl Measuring {
             ..published
         }
     }
+}
 
+impl Reading {
     pub(crate) fn preprocessing(&self, backbone: &Backbone) -> Preprocessing {
         let own = backbone.preprocessing();
         match self.resize {

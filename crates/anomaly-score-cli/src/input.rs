@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use anomaly_score::backbone::{Backbone, Request};
 use anomaly_score::image::Source;
 use anomaly_score::measure::{Options, measure};
-use anomaly_score::table::{Cache, Settings, Table};
+use anomaly_score::table::{Cache, ProtocolSettings, Settings, Table};
 use anyhow::{Context, Result, bail};
 
 use crate::Skips;
-use crate::args::{Measuring, OnError};
+use crate::args::{Measuring, OnError, Reading};
 use crate::progress::{Bar, STOP};
 
 /// Either kind of input, checked before anything is measured.
@@ -49,6 +49,17 @@ impl Input {
             Input::Images(source) => loader.measure(&source, None),
         }
     }
+
+    /// The tables of its images measured now, at these paths.
+    ///
+    /// # Panics
+    /// If it is a table.
+    pub(crate) fn measured_into(&self, loader: &Loader, outputs: &[PathBuf]) -> Result<Vec<Table>> {
+        match self {
+            Input::Table(..) => unreachable!("`measure` opens images"),
+            Input::Images(source) => loader.measure(source, Some(outputs)),
+        }
+    }
 }
 
 /// One table out of those of an input, for a command that reads one layer.
@@ -61,27 +72,27 @@ pub(crate) fn only_one(mut tables: Vec<Table>, command: &str) -> Result<Table> {
 
 /// The backbone, loaded once and only if some image has to be measured.
 pub(crate) struct Loader<'a> {
-    measuring: &'a Measuring,
+    reading: &'a Reading,
+    protocol: ProtocolSettings,
     backbone: Option<Backbone>,
 }
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(measuring: &'a Measuring, inputs: &[&Input]) -> Result<Self> {
-        let needed = inputs.iter().any(|i| matches!(i, Input::Images(_)));
-        if needed {
-            return Loader::for_images(measuring);
-        }
-        Ok(Loader { measuring, backbone: None })
+        Loader::of(&measuring.reading, measuring.method.constants(), inputs)
     }
 
-    pub(crate) fn for_images(measuring: &'a Measuring) -> Result<Self> {
+    /// Of a protocol that is not the command line's.
+    pub(crate) fn of(reading: &'a Reading, protocol: ProtocolSettings, inputs: &[&Input]) -> Result<Self> {
+        let needed = inputs.iter().any(|i| matches!(i, Input::Images(_)));
         let request = Request {
-            name: &measuring.backbone,
-            weights: measuring.weights.as_deref(),
-            layers: &measuring.layer,
-            pool: measuring.pool(),
+            name: &reading.backbone,
+            weights: reading.weights.as_deref(),
+            layers: &reading.layer,
+            pool: reading.pool(),
         };
-        Ok(Loader { measuring, backbone: Some(Backbone::load(&request)?) })
+        let backbone = if needed { Some(Backbone::load(&request)?) } else { None };
+        Ok(Loader { reading, protocol, backbone })
     }
 
     /// Refuses two inputs that will not be comparable before hours go into measuring one of them.
@@ -91,10 +102,10 @@ impl<'a> Loader<'a> {
             (Input::Images(source), Some(backbone)) => (0..backbone.layers().len())
                 .map(|layer| {
                     Settings::new(
-                        self.measuring.constants(),
+                        self.protocol.clone(),
                         backbone.settings(layer),
-                        self.measuring.preprocessing(backbone).name(),
-                        self.measuring.seed,
+                        self.reading.preprocessing(backbone).name(),
+                        self.reading.seed,
                         source.name().to_owned(),
                         None,
                     )
@@ -103,8 +114,8 @@ impl<'a> Loader<'a> {
             (Input::Images(_), None) => Vec::new(),
         };
         let (mine, theirs) = (settings(a), settings(b));
-        if mine.len() != theirs.len() || (self.backbone.is_none() && self.measuring.layer.len() > 1) {
-            let most = mine.len().max(theirs.len()).max(self.measuring.layer.len());
+        if mine.len() != theirs.len() || (self.backbone.is_none() && self.reading.layer.len() > 1) {
+            let most = mine.len().max(theirs.len()).max(self.reading.layer.len());
             bail!("--layer: a table holds one layer; expected one name or none beside it, found {most}");
         }
         for (mine, theirs) in mine.iter().zip(&theirs) {
@@ -116,7 +127,7 @@ impl<'a> Loader<'a> {
     /// Measures a source; one table a layer.
     pub(crate) fn measure(&self, source: &Source, outputs: Option<&[PathBuf]>) -> Result<Vec<Table>> {
         let backbone = self.backbone.as_ref().expect("a loader for images has a backbone");
-        let cache = if self.measuring.no_cache {
+        let cache = if self.reading.no_cache {
             None
         } else {
             match Cache::default_folder() {
@@ -129,11 +140,11 @@ impl<'a> Loader<'a> {
         };
         let bar = Bar::new(source.name());
         let options = Options {
-            protocol: self.measuring.constants(),
-            seed: self.measuring.seed,
-            preprocessing: self.measuring.preprocessing(backbone),
-            limit: self.measuring.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
-            threads: self.measuring.threads(),
+            protocol: self.protocol.clone(),
+            seed: self.reading.seed,
+            preprocessing: self.reading.preprocessing(backbone),
+            limit: self.reading.limit.map(|n| usize::try_from(n).unwrap_or(usize::MAX)),
+            threads: self.reading.threads(),
             cache,
             stop: &STOP,
             progress: &|p| bar.update(p),
@@ -149,11 +160,11 @@ impl<'a> Loader<'a> {
 }
 
 /// Lists the images that were left out, and says whether the user agreed to that.
-pub(crate) fn report_skipped(table: &Table, measuring: &Measuring) -> Skips {
+pub(crate) fn report_skipped(table: &Table, reading: &Reading) -> Skips {
     let source = &table.settings().source;
     for skipped in table.skipped() {
         eprintln!("skipped: {source}: {}: {}", skipped.path, skipped.reason);
     }
-    let agreed = measuring.on_error == OnError::Skip || table.skipped().is_empty();
+    let agreed = reading.on_error == OnError::Skip || table.skipped().is_empty();
     if agreed { Skips::None } else { Skips::Some }
 }

@@ -22,7 +22,7 @@ pub(crate) fn compare(
     score: &Score,
     measuring: &Measuring,
 ) -> Result<Skips> {
-    let outputs = |path: &Option<PathBuf>| path.as_deref().map(|p| measuring.outputs(p)).transpose();
+    let outputs = |path: &Option<PathBuf>| path.as_deref().map(|p| measuring.reading.outputs(p)).transpose();
     let (json_paths, images_paths) = (outputs(&score.json)?, outputs(&score.images)?);
     let is_stdout = |path: &Option<PathBuf>| path.as_deref().map(TextOutput::of) == Some(TextOutput::Stdout);
     let to_stdout = [&score.json, &score.images].map(is_stdout);
@@ -53,6 +53,6 @@ pub(crate) fn compare(
         }
     }
     // Every layer's table skips the same files, but for what only one layer cannot give.
-    let skips = references.iter().chain(&generated).map(|table| report_skipped(table, measuring));
+    let skips = references.iter().chain(&generated).map(|table| report_skipped(table, &measuring.reading));
     Ok(skips.fold(Skips::None, Skips::or))
 }

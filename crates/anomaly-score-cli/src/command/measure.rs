@@ -7,21 +7,21 @@ use anyhow::Result;
 
 use crate::Skips;
 use crate::args::Measure;
-use crate::input::{Loader, report_skipped};
+use crate::input::{Input, Loader, report_skipped};
 use crate::output::{print, require_file};
 
 pub(crate) fn run(args: &Measure) -> Result<Skips> {
-    let outputs = args.measuring.outputs(&args.output)?;
+    let outputs = args.measuring.reading.outputs(&args.output)?;
     for output in &outputs {
         require_file(output, "a table")?;
     }
-    let source = Source::open(&args.images)?;
-    let loader = Loader::for_images(&args.measuring)?;
-    let tables = loader.measure(&source, Some(&outputs))?;
+    let images = Input::Images(Source::open(&args.images)?);
+    let loader = Loader::new(&args.measuring, &[&images])?;
+    let tables = images.measured_into(&loader, &outputs)?;
     let mut skips = Skips::None;
     for (table, output) in tables.iter().zip(&outputs) {
         print(&summary(table, &output.display().to_string())?)?;
-        skips = skips.or(report_skipped(table, &args.measuring));
+        skips = skips.or(report_skipped(table, &args.measuring.reading));
     }
     Ok(skips)
 }

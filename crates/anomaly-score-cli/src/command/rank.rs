@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Rank) -> Result<Skips> {
     if csv_output != Some(TextOutput::Stdout) {
         print(&listing(&listed, total, undefined.len()))?;
     }
-    Ok(report_skipped(&table, &args.measuring))
+    Ok(report_skipped(&table, &args.measuring.reading))
 }
 
 /// The images themselves; of a table, those it was measured from.

@@ -32,13 +32,7 @@ impl<T: Real> Measurer<'_, T> {
         let step = t * self.constants.epsilon;
         let moved: Vec<T> =
             x.iter().zip(n).map(|(x, n)| T::of((x.f64() + step * n).clamp(0.0, 1.0))).collect();
-        match *outputs {
-            [output] => vec![self.network.forward_at(&mut self.workspace, &moved, output)],
-            _ => {
-                let mut all = self.network.features(&mut self.workspace, &moved);
-                outputs.iter().map(|&o| std::mem::take(&mut all[o])).collect()
-            }
-        }
+        self.features(&moved, outputs)
     }
 
     /// M(x), C and noise floor at each of `outputs` (no output twice) by the K steps of the paper, features in T,

@@ -10,7 +10,7 @@ mod vulnerability;
 mod tests;
 
 pub use pipeline::{Options, Outcome, Progress, measure};
-pub use protocol::{Protocol, protocol};
+pub use protocol::{FEATURES_ONLY, Protocol, protocol};
 
 use nn::engine::Network;
 use nn::real::Real;
@@ -28,8 +28,8 @@ pub struct Measured {
     pub complexity: Option<f64>,
     /// The part of C that is rounding, radians; `None` under `exact`, which has none.
     pub noise_floor: Option<f64>,
-    /// V, feature units, ≥ 0.
-    pub vulnerability: f64,
+    /// V, feature units, ≥ 0; `None` where only features are measured.
+    pub vulnerability: Option<f64>,
     /// Largest minus smallest V over the starts; `None` with one start.
     pub restart_spread: Option<f64>,
 }
@@ -37,7 +37,8 @@ pub struct Measured {
 impl Measured {
     /// AS-i = V / C; higher is less natural. `None` where C is undefined or 0.
     pub fn anomaly_score_i(&self) -> Option<f64> {
-        self.complexity.filter(|c| *c > 0.0).map(|c| self.vulnerability / c)
+        let complexity = self.complexity.filter(|c| *c > 0.0)?;
+        Some(self.vulnerability? / complexity)
     }
 }
 
@@ -80,10 +81,20 @@ impl Measurer<'_> {
         content_hash: &[u8; 32],
         outputs: &[usize],
     ) -> Result<Vec<Measured>> {
+        if self.protocol == Protocol::FeaturesOnly {
+            let only = |feature| Measured {
+                feature,
+                complexity: None,
+                noise_floor: None,
+                vulnerability: None,
+                restart_spread: None,
+            };
+            return Ok(self.features(x, outputs).into_iter().map(only).collect());
+        }
         let n = self.direction(x.len(), content_hash);
         let bends = match self.protocol {
             Protocol::Exact => self.curvature(x, &n, outputs)?,
-            Protocol::Paper | Protocol::OfficialCode => self.path_complexity(x, &n, outputs),
+            _ => self.path_complexity(x, &n, outputs),
         };
         let mut measured = Vec::with_capacity(outputs.len());
         for (&output, bend) in outputs.iter().zip(bends) {
@@ -92,11 +103,24 @@ impl Measurer<'_> {
                 feature: bend.feature,
                 complexity: bend.complexity,
                 noise_floor: bend.noise_floor,
-                vulnerability: strongest,
+                vulnerability: Some(strongest),
                 restart_spread: (self.constants.restarts > 1).then_some(strongest - weakest),
             });
         }
         Ok(measured)
+    }
+}
+
+impl<T: Real> Measurer<'_, T> {
+    /// M(x) at each of `outputs`, no output twice, in one pass.
+    fn features(&mut self, x: &[T], outputs: &[usize]) -> Vec<Vec<T>> {
+        match *outputs {
+            [output] => vec![self.network.forward_at(&mut self.workspace, x, output)],
+            _ => {
+                let mut all = self.network.features(&mut self.workspace, x);
+                outputs.iter().map(|&o| std::mem::take(&mut all[o])).collect()
+            }
+        }
     }
 }
 

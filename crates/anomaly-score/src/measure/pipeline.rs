@@ -225,7 +225,9 @@ impl Run<'_> {
                 return Ok(self.skip(path, problem.into(), missing));
             }
         };
-        let finite = |m: &Measured| m.vulnerability.is_finite() && m.feature.iter().all(|v| v.is_finite());
+        let finite = |m: &Measured| {
+            m.vulnerability.is_none_or(f64::is_finite) && m.feature.iter().all(|v| v.is_finite())
+        };
         if !measured.iter().all(finite) {
             let problem = "the backbone gives values that are not finite";
             return Ok(self.skip(path, problem.into(), missing));
@@ -249,14 +251,15 @@ impl Run<'_> {
             greyscale: traits.grey,
             exif_rotated: traits.reoriented,
             enlarged: (picture.width().min(picture.height()) as usize) < px,
-            complexity_undefined: measured.complexity.is_none(),
+            // Where C was not asked for it is not undefined.
+            complexity_undefined: measured.complexity.is_none() && measured.vulnerability.is_some(),
         };
         let scores = Scores {
             content_hash: *content_hash,
             width: picture.width(),
             height: picture.height(),
             complexity: measured.complexity,
-            vulnerability: Some(measured.vulnerability),
+            vulnerability: measured.vulnerability,
             anomaly_score_i: measured.anomaly_score_i(),
             noise_floor: measured.noise_floor,
             restart_spread: measured.restart_spread,

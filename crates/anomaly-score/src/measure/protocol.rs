@@ -12,10 +12,16 @@ pub enum Protocol {
     OfficialCode,
     /// Curvature from the network's second derivative; ascent with a noise-free first step.
     Exact,
+    /// Neither complexity nor vulnerability: the feature alone, by one forward pass.
+    FeaturesOnly,
 }
 
+/// Name of the protocol that measures nothing but the feature; not one of [`Protocol::NAMES`], since nothing can be
+/// scored by it.
+pub const FEATURES_ONLY: &str = "features-only";
+
 impl Protocol {
-    /// Names, in the order of preference.
+    /// Names of those that score, in the order of preference.
     pub const NAMES: [&'static str; 3] = ["paper", "official-code", "exact"];
 
     /// The protocol that `constants` name, once they are in their range.
@@ -30,6 +36,7 @@ impl Protocol {
             "paper" => Protocol::Paper,
             "official-code" => Protocol::OfficialCode,
             "exact" => Protocol::Exact,
+            FEATURES_ONLY => Protocol::FeaturesOnly,
             other => return bad("--protocol", &Protocol::NAMES.join(", "), other.to_owned()),
         };
         let positive = |x: f64| x > 0.0 && x.is_finite();

@@ -143,7 +143,7 @@ fn a_still_feature_has_no_complexity() {
         let measured = measurer.measure(&[0.5; 48], &[7; 32], &[0]).unwrap().swap_remove(0);
         assert_eq!(
             (measured.complexity, measured.anomaly_score_i(), measured.vulnerability),
-            (None, None, 0.0)
+            (None, None, Some(0.0))
         );
     }
 }
