@@ -158,6 +158,33 @@ impl Graph {
         }
     }
 
+    /// A graph whose input node has the shape `shape`.
+    pub(crate) fn with_input(shape: Shape) -> Self {
+        let mut graph = Graph::new(1);
+        graph.nodes[0].shape = shape;
+        graph
+    }
+
+    /// The operator of a node, to fold something into it that changes no shape.
+    pub(crate) fn op_mut(&mut self, node: NodeId) -> &mut Op {
+        &mut self.nodes[node].op
+    }
+
+    /// Multiply-adds of the convolutions, linear layers and matrix products that the outputs need.
+    pub fn multiply_adds(&self) -> u64 {
+        let cost = |node: &Node| {
+            let shape = |i: usize| self.shape(node.inputs[i]);
+            let out = node.shape.rows() as u64;
+            match &node.op {
+                Op::Conv { weight, .. } | Op::Depthwise { weight, .. } => out * weight.len() as u64,
+                Op::Attention(a) => 2 * out * (shape(a.key.input).rows() * a.heads * a.dim) as u64,
+                Op::MatMul(m, _) => (node.shape.len() * m.k) as u64,
+                _ => 0,
+            }
+        };
+        self.nodes.iter().zip(self.needed()).filter(|(_, needed)| *needed).map(|(n, _)| cost(n)).sum()
+    }
+
     /// The nodes, inputs before their readers.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

@@ -8,6 +8,7 @@ pub mod engine;
 pub mod graph;
 pub mod kernel;
 pub mod network;
+pub mod onnx;
 pub mod op;
 mod pass;
 pub mod real;

@@ -221,7 +221,6 @@ fn general(v: &mut Values, all: &mut Vec<(&'static str, Graph)>) {
         ("elu", Elu(0.8)),
         ("softplus", Softplus),
         ("mish", Mish),
-        ("gelu by tanh", GeluTanh),
         ("tanh", Tanh),
         ("erf", Erf),
         ("exp", Exp),

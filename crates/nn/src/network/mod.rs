@@ -36,6 +36,13 @@ impl Normalisation {
     /// The statistics of ImageNet that torchvision, timm and DINOv2 use.
     pub const IMAGENET: Normalisation =
         Normalisation { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+
+    /// (x − mean)/std as an operator.
+    pub(crate) fn affine(self) -> Op {
+        let scale: Vec<f32> = self.std.iter().map(|s| (1.0 / *s as f64) as f32).collect();
+        let shift = self.mean.iter().zip(self.std).map(|(m, s)| (-*m as f64 / s as f64) as f32).collect();
+        Op::Affine { scale, shift }
+    }
 }
 
 /// A graph under construction.
@@ -54,11 +61,7 @@ impl Layers {
     /// A graph whose first layer normalises `px` × `px` pixels.
     pub(crate) fn new(px: usize, normalisation: Normalisation) -> Result<(Self, NodeId)> {
         let mut graph = Graph::new(px);
-        let scale: Vec<f32> = normalisation.std.iter().map(|s| (1.0 / *s as f64) as f32).collect();
-        let shift =
-            normalisation.mean.iter().zip(normalisation.std).map(|(m, s)| (-*m as f64 / s as f64) as f32);
-        let op = Op::Affine { scale, shift: shift.collect() };
-        let x = graph.add("normalisation", op, &[0])?;
+        let x = graph.add("normalisation", normalisation.affine(), &[0])?;
         Ok((Layers { graph }, x))
     }
 

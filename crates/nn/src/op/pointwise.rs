@@ -35,8 +35,6 @@ pub enum Pointwise {
     Softplus,
     /// x·tanh(ln(1 + eˣ))
     Mish,
-    /// x·Φ(x) with Φ by tanh(√(2/π)·(x + 0.044715·x³)).
-    GeluTanh,
     /// Hyperbolic tangent.
     Tanh,
     /// Error function.
@@ -87,7 +85,6 @@ macro_rules! with_function {
             }
             Pointwise::Softplus => with_function!(@ $t, $f = softplus => $body),
             Pointwise::Mish => with_function!(@ $t, $f = mish => $body),
-            Pointwise::GeluTanh => with_function!(@ $t, $f = gelu_tanh => $body),
             Pointwise::Tanh => with_function!(@ $t, $f = tanh => $body),
             Pointwise::Erf => with_function!(@ $t, $f = erf => $body),
             Pointwise::Exp => with_function!(@ $t, $f = |x: $t| { let e = x.exp(); (e, e, e) } => $body),
@@ -169,18 +166,6 @@ fn mish<T: Real>(x: T) -> (T, T, T) {
     let (t, t1, t2) = tanh(p);
     let (g1, g2) = (t1 * p1, t2 * p1 * p1 + t1 * p2);
     (x * t, t + x * g1, T::of(2.0) * g1 + x * g2)
-}
-
-#[inline(always)]
-fn gelu_tanh<T: Real>(x: T) -> (T, T, T) {
-    // ½(1 + tanh u) is the logistic function of 2u.
-    let a = T::of(2.0 * (2.0 / std::f64::consts::PI).sqrt());
-    let b = T::of(0.044715);
-    let u = a * x * (T::ONE + b * x * x);
-    let (u1, u2) = (a * (T::ONE + T::of(3.0) * b * x * x), T::of(6.0) * a * b * x);
-    let (s, s1, s2) = sigmoid(u);
-    let (g1, g2) = (s1 * u1, s2 * u1 * u1 + s1 * u2);
-    (x * s, s + x * g1, T::of(2.0) * g1 + x * g2)
 }
 
 #[inline(always)]

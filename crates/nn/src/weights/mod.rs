@@ -303,7 +303,7 @@ fn unknown_format(bytes: &[u8], origin: &str) -> Error {
 }
 
 /// Text of a file, fit for a message: one line, no control characters, not endless.
-fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     const MOST: usize = 80;
     let mut out: String = text.chars().take(MOST).flat_map(char::escape_debug).collect();
     if text.chars().nth(MOST).is_some() {

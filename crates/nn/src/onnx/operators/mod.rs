@@ -1,0 +1,322 @@
+//! The supported operators: which there are, which attributes each may have, and who reads it.
+
+mod elementwise;
+mod fuse;
+mod matmul;
+mod normalise;
+mod reduce;
+mod resize;
+mod shape;
+mod window;
+
+use super::call::Call;
+use super::constant::Constant;
+pub(super) use super::import::{Importer, Value};
+use super::view::{View, row_major};
+use crate::engine::Network;
+use crate::graph::{Graph, Op};
+use crate::tensor::Shape;
+use crate::weights::shown;
+use crate::{Error, Result};
+
+/// What reading an operator gives: a value for each of its outputs.
+type Read<'m> = Result<Vec<Value<'m>>>;
+
+type Reader = for<'m> fn(&mut Importer<'m>, Call<'m>) -> Read<'m>;
+
+/// Operators that read alike.
+struct Family {
+    reader: Reader,
+    /// Whether the reader itself works on constants alone.
+    folds: bool,
+    operators: &'static [(&'static str, &'static [&'static str])],
+}
+
+const FAMILIES: &[Family] = &[
+    Family {
+        reader: elementwise::arithmetic,
+        folds: true,
+        operators: &[
+            ("Add", &[]),
+            ("Sub", &[]),
+            ("Mul", &[]),
+            ("Div", &[]),
+            ("Sum", &[]),
+            ("Max", &[]),
+            ("Min", &[]),
+        ],
+    },
+    Family {
+        reader: elementwise::function,
+        folds: false,
+        operators: &[
+            ("Clip", &[]),
+            ("Elu", &["alpha"]),
+            ("Erf", &[]),
+            ("Gelu", &["approximate"]),
+            ("HardSigmoid", &["alpha", "beta"]),
+            ("HardSwish", &[]),
+            ("LeakyRelu", &["alpha"]),
+            ("Mish", &[]),
+            ("PRelu", &[]),
+            ("Pow", &[]),
+            ("Sigmoid", &[]),
+            ("Softplus", &[]),
+            ("Tanh", &[]),
+        ],
+    },
+    Family {
+        reader: elementwise::function,
+        folds: true,
+        operators: &[
+            ("Abs", &[]),
+            ("Ceil", &[]),
+            ("Cos", &[]),
+            ("Exp", &[]),
+            ("Floor", &[]),
+            ("Log", &[]),
+            ("Neg", &[]),
+            ("Not", &[]),
+            ("Reciprocal", &[]),
+            ("Relu", &[]),
+            ("Round", &[]),
+            ("Sign", &[]),
+            ("Sin", &[]),
+            ("Sqrt", &[]),
+        ],
+    },
+    Family {
+        reader: elementwise::logic,
+        folds: true,
+        operators: &[
+            ("And", &[]),
+            ("Equal", &[]),
+            ("Greater", &[]),
+            ("GreaterOrEqual", &[]),
+            ("Less", &[]),
+            ("LessOrEqual", &[]),
+            ("Mod", &["fmod"]),
+            ("Or", &[]),
+            ("Xor", &[]),
+        ],
+    },
+    Family {
+        reader: elementwise::cast,
+        folds: true,
+        operators: &[("Cast", &["to", "saturate"]), ("CastLike", &["saturate"])],
+    },
+    Family {
+        reader: elementwise::constant,
+        folds: true,
+        operators: &[
+            ("Constant", &["value", "value_float", "value_floats", "value_int", "value_ints"]),
+            ("ConstantOfShape", &["value"]),
+            ("Range", &[]),
+        ],
+    },
+    Family {
+        reader: shape::identity,
+        folds: true,
+        operators: &[("Identity", &[]), ("Dropout", &["ratio", "seed"])],
+    },
+    Family { reader: shape::shape, folds: true, operators: &[("Shape", &["start", "end"]), ("Size", &[])] },
+    Family { reader: shape::reshape, folds: true, operators: &[("Reshape", &["allowzero"])] },
+    Family { reader: shape::flatten, folds: true, operators: &[("Flatten", &["axis"])] },
+    Family { reader: shape::transpose, folds: true, operators: &[("Transpose", &["perm"])] },
+    Family { reader: shape::squeeze, folds: true, operators: &[("Squeeze", &["axes"])] },
+    Family { reader: shape::unsqueeze, folds: true, operators: &[("Unsqueeze", &["axes"])] },
+    Family { reader: shape::expand, folds: true, operators: &[("Expand", &[])] },
+    Family { reader: shape::tile, folds: true, operators: &[("Tile", &[])] },
+    Family { reader: shape::concat, folds: true, operators: &[("Concat", &["axis"])] },
+    Family { reader: shape::split, folds: true, operators: &[("Split", &["axis", "split", "num_outputs"])] },
+    Family { reader: shape::slice, folds: true, operators: &[("Slice", &[])] },
+    Family { reader: shape::gather, folds: true, operators: &[("Gather", &["axis"])] },
+    Family { reader: shape::pad, folds: true, operators: &[("Pad", &["mode"])] },
+    Family { reader: shape::choose, folds: true, operators: &[("Where", &[])] },
+    Family {
+        reader: shape::blocks,
+        folds: true,
+        operators: &[("DepthToSpace", &["blocksize", "mode"]), ("SpaceToDepth", &["blocksize"])],
+    },
+    Family {
+        reader: window::conv,
+        folds: false,
+        operators: &[("Conv", &["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])],
+    },
+    Family {
+        reader: window::pool,
+        folds: false,
+        operators: &[
+            (
+                "AveragePool",
+                &[
+                    "auto_pad",
+                    "ceil_mode",
+                    "count_include_pad",
+                    "dilations",
+                    "kernel_shape",
+                    "pads",
+                    "strides",
+                ],
+            ),
+            (
+                "MaxPool",
+                &["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides"],
+            ),
+        ],
+    },
+    Family {
+        reader: window::global_pool,
+        folds: false,
+        operators: &[("GlobalAveragePool", &[]), ("GlobalMaxPool", &[])],
+    },
+    Family {
+        reader: window::batch_norm,
+        folds: false,
+        operators: &[("BatchNormalization", &["epsilon", "momentum", "training_mode"])],
+    },
+    Family { reader: matmul::matmul, folds: false, operators: &[("MatMul", &[])] },
+    Family {
+        reader: matmul::gemm,
+        folds: false,
+        operators: &[("Gemm", &["alpha", "beta", "transA", "transB"])],
+    },
+    Family { reader: matmul::softmax, folds: false, operators: &[("Softmax", &["axis"])] },
+    Family {
+        reader: normalise::layer,
+        folds: false,
+        operators: &[("LayerNormalization", &["axis", "epsilon", "stash_type"])],
+    },
+    Family {
+        reader: normalise::group,
+        folds: false,
+        operators: &[
+            ("GroupNormalization", &["epsilon", "num_groups", "stash_type"]),
+            ("InstanceNormalization", &["epsilon"]),
+        ],
+    },
+    Family {
+        reader: reduce::reduce,
+        folds: true,
+        operators: &[
+            ("ReduceL1", &["axes", "keepdims", "noop_with_empty_axes"]),
+            ("ReduceL2", &["axes", "keepdims", "noop_with_empty_axes"]),
+            ("ReduceMax", &["axes", "keepdims", "noop_with_empty_axes"]),
+            ("ReduceMean", &["axes", "keepdims", "noop_with_empty_axes"]),
+            ("ReduceMin", &["axes", "keepdims", "noop_with_empty_axes"]),
+            ("ReduceProd", &["axes", "keepdims", "noop_with_empty_axes"]),
+            ("ReduceSum", &["axes", "keepdims", "noop_with_empty_axes"]),
+            ("ReduceSumSquare", &["axes", "keepdims", "noop_with_empty_axes"]),
+        ],
+    },
+    Family {
+        reader: resize::resize,
+        folds: true,
+        operators: &[
+            (
+                "Resize",
+                &[
+                    "antialias",
+                    "axes",
+                    "coordinate_transformation_mode",
+                    "cubic_coeff_a",
+                    "exclude_outside",
+                    "extrapolation_value",
+                    "keep_aspect_ratio_policy",
+                    "mode",
+                    "nearest_mode",
+                ],
+            ),
+            ("Upsample", &["mode"]),
+        ],
+    },
+];
+
+/// The names of all supported operators, in order.
+pub(super) fn names() -> Vec<&'static str> {
+    let mut names: Vec<&str> = FAMILIES.iter().flat_map(|f| f.operators).map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Reads one operator.
+pub(super) fn read<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
+    let op = call.node.op;
+    if !matches!(call.node.domain, "" | "ai.onnx") {
+        return Err(call
+            .unsupported("belongs to an operator set of its own")
+            .expected("operators of ONNX itself", shown(call.node.domain)));
+    }
+    let found = FAMILIES.iter().find_map(|f| f.operators.iter().find(|(n, _)| *n == op).map(|(_, a)| (f, a)));
+    let Some((family, attributes)) = found else { return Err(Importer::not_supported(call)) };
+    if let Some((name, _)) = call.node.attributes.iter().find(|(name, _)| !attributes.contains(name)) {
+        return Err(call.unsupported(format!("has the unsupported attribute `{}`", shown(name))).expected(
+            if attributes.is_empty() { "no attributes".into() } else { attributes.join(", ") },
+            shown(name),
+        ));
+    }
+    if !family.folds
+        && let Some(values) = run_on_constants(importer, call, family.reader)?
+    {
+        return Ok(values);
+    }
+    (family.reader)(importer, call)
+}
+
+impl Importer<'_> {
+    /// The error for an operator that is not supported.
+    pub(super) fn not_supported(call: Call) -> Error {
+        call.unsupported("this operator is not supported")
+            .remedy(format!("Supported are: {}", names().join(", ")))
+    }
+}
+
+/// Multiply-adds that may be spent on constants.
+const CONSTANT_WORK: u64 = 1 << 28;
+
+/// The outputs of an operator whose inputs are all known: it is run once, here.
+fn run_on_constants<'m>(
+    importer: &mut Importer<'m>,
+    call: Call<'m>,
+    reader: Reader,
+) -> Result<Option<Vec<Value<'m>>>> {
+    let is_active =
+        |name: &&str| matches!(importer.value(name), Some(Value::Active(_) | Value::Folded) | None);
+    if call.node.inputs.iter().filter(|n| !n.is_empty()).any(is_active) {
+        return Ok(None);
+    }
+    let Value::Constant(first) = importer.required(call, 0)? else { return Ok(None) };
+    if !first.is_float() || first.len() == 0 {
+        return Err(call.unsupported("works on integers, or on nothing"));
+    }
+    let graph = Graph::with_input(Shape::new(1, 1, first.len()));
+    let view = View::dense(0, first.dims.clone(), &row_major(first.dims.len()));
+    let values = importer.aside(graph, call.node.inputs[0], Value::Active(view), |importer| {
+        let mut results = Vec::new();
+        for value in reader(importer, call)? {
+            let Value::Active(view) = value else { return Err(call.unsupported("has constant outputs")) };
+            let placed = importer.place(call, &view, &row_major(view.rank()))?;
+            // The graph may still be its input alone.
+            let node = importer.emit(
+                call,
+                Op::Rearrange(whole(view.len()), Shape::new(1, 1, view.len())),
+                &[placed.node],
+            )?;
+            importer.graph.outputs = vec![node];
+            if importer.graph.multiply_adds() > CONSTANT_WORK {
+                return Err(call.unsupported("computes too much from constants alone"));
+            }
+            let network = Network::<f64>::new(&importer.graph);
+            let x: Vec<f64> = first.to_floats().iter().map(|&v| f64::from(v)).collect();
+            let y = network.forward(&mut network.workspace(), &x);
+            results.push(Constant::floats(view.dims, y.iter().map(|&v| v as f32).collect()));
+        }
+        Ok(results)
+    })?;
+    Ok(Some(values.into_iter().map(Value::Constant).collect()))
+}
+
+/// The rearrangement that changes nothing.
+fn whole(len: usize) -> crate::op::rearrange::Rearrangement {
+    crate::op::rearrange::Rearrangement { constants: vec![], run: len, runs: vec![0] }
+}

@@ -1,0 +1,259 @@
+//! Convolution and pooling.
+
+use super::elementwise::affine;
+use super::{Importer, Read};
+use crate::Result;
+use crate::graph::Op;
+use crate::onnx::call::Call;
+use crate::onnx::import::Value;
+use crate::onnx::view::View;
+use crate::op::conv::Window;
+use crate::op::pool::PoolKind;
+
+/// Where a window goes over a length.
+struct Along {
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    before: usize,
+    after: usize,
+    /// Positions of the window.
+    out: usize,
+}
+
+/// The largest kernel, stride, dilation or padding: beyond it lengths could overflow.
+const MAX_WINDOW: i64 = 1 << 16;
+
+/// How the window of `call` goes over each of `lengths`.
+fn along(call: Call, kernel: &[usize], lengths: &[usize]) -> Result<Vec<Along>> {
+    let axes = lengths.len();
+    let list = |name: &str, default: i64, count: usize| -> Result<Vec<usize>> {
+        let values = call.ints(name)?.map_or_else(|| vec![default; count], <[i64]>::to_vec);
+        if values.len() != count || values.iter().any(|v| !(0..=MAX_WINDOW).contains(v)) {
+            return Err(call.broken(format!("has {name} {values:?} for {axes} axes")));
+        }
+        Ok(values.iter().map(|&v| v as usize).collect())
+    };
+    let (strides, dilations) = (list("strides", 1, axes)?, list("dilations", 1, axes)?);
+    let pads = list("pads", 0, 2 * axes)?;
+    let auto = call.text("auto_pad", "NOTSET")?;
+    let rounds_up = call.int("ceil_mode", 0)? != 0;
+    (0..axes)
+        .map(|a| {
+            let (stride, dilation) = (strides[a], dilations[a]);
+            if stride == 0 || dilation == 0 || kernel[a] == 0 || kernel[a] > MAX_WINDOW as usize {
+                return Err(call.broken("has a kernel, stride or dilation of 0, or a huge one"));
+            }
+            let reach = (kernel[a] - 1) * dilation + 1;
+            let (mut before, mut after) = (pads[a], pads[a + axes]);
+            match auto {
+                "NOTSET" => {}
+                "VALID" => (before, after) = (0, 0),
+                "SAME_UPPER" | "SAME_LOWER" => {
+                    let out = lengths[a].div_ceil(stride);
+                    let total = ((out - 1) * stride + reach).saturating_sub(lengths[a]);
+                    before = if auto == "SAME_UPPER" { total / 2 } else { total.div_ceil(2) };
+                    after = total - before;
+                }
+                _ => {
+                    return Err(call
+                        .unsupported("has an unknown auto_pad")
+                        .expected("NOTSET, VALID, SAME_…", auto));
+                }
+            }
+            let room = (lengths[a] + before + after).checked_sub(reach).ok_or_else(|| {
+                call.broken("has a kernel larger than its input")
+                    .expected(format!("at least {reach}"), lengths[a] + before + after)
+            })?;
+            let mut out = if rounds_up { room.div_ceil(stride) } else { room / stride } + 1;
+            // A window that would begin in the padding behind the input is dropped, as PyTorch does.
+            if rounds_up && (out - 1) * stride >= lengths[a] + before {
+                out -= 1;
+            }
+            Ok(Along { kernel: kernel[a], stride, dilation, before, after, out })
+        })
+        .collect()
+}
+
+/// Kernel lengths from the attribute, which must agree with `weight` where both are there.
+fn kernel_of(call: Call, weight: Option<&[usize]>) -> Result<Vec<usize>> {
+    let listed: Option<Option<Vec<usize>>> =
+        call.ints("kernel_shape")?.map(|k| k.iter().map(|&v| usize::try_from(v).ok()).collect());
+    match (listed, weight) {
+        (Some(Some(kernel)), None) => Ok(kernel),
+        (Some(Some(kernel)), Some(weight)) if kernel == weight => Ok(kernel),
+        (None, Some(weight)) => Ok(weight.to_vec()),
+        _ => Err(call.broken("has no kernel shape, or one that does not fit its weight")),
+    }
+}
+
+/// A 1×C×L or 1×C×H×W tensor as 1×C×H×W, and whether it had one length.
+fn as_map(call: Call, view: &View) -> Result<(View, bool)> {
+    match view.rank() {
+        3 => Ok((view.with_ones(&[3]), true)),
+        4 => Ok((view.clone(), false)),
+        rank => Err(call
+            .unsupported("works on neither a sequence nor a feature map")
+            .expected("a tensor of 3 or 4 axes", format!("{rank}"))),
+    }
+}
+
+/// The window of two axes with one stride, its output size, and the padding behind the input.
+fn window(call: Call, mut axes: Vec<Along>, is_line: bool) -> Result<(Window, (usize, usize), [Along; 2])> {
+    if is_line {
+        let stride = axes[0].stride;
+        axes.push(Along { kernel: 1, stride, dilation: 1, before: 0, after: 0, out: 1 });
+    }
+    let Ok([y, x]) = <[Along; 2]>::try_from(axes) else {
+        return Err(call.broken("has no window of two axes"));
+    };
+    // Along an axis with one position the stride does not matter.
+    let stride = if y.out == 1 { x.stride } else { y.stride };
+    if x.out != 1 && y.out != 1 && x.stride != y.stride {
+        return Err(call
+            .unsupported(format!("has the attribute `strides` [{}, {}]", y.stride, x.stride))
+            .expected("one stride for both axes", "two"));
+    }
+    let window = Window { kh: y.kernel, kw: x.kernel, stride, top: y.before, left: x.before };
+    Ok((window, (y.out, x.out), [y, x]))
+}
+
+pub(super) fn conv<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
+    let (view, is_line) = as_map(call, &importer.active(call, 0)?)?;
+    let weight =
+        importer.constant(call, 1, "the weight")?.ok_or_else(|| call.broken("the weight is missing"))?;
+    let rank = view.rank() - usize::from(is_line);
+    let [out, per_group, ref kernel @ ..] = weight.dims[..] else {
+        return Err(call.broken(format!("has a weight of the shape {:?}", weight.dims)));
+    };
+    let groups = usize::try_from(call.int("group", 1)?).unwrap_or(0);
+    let channels = view.dims[1];
+    if kernel.len() != rank - 2
+        || groups == 0
+        || per_group.checked_mul(groups) != Some(channels)
+        || out % groups != 0
+    {
+        return Err(call
+            .broken("has a weight that does not fit its input")
+            .expected(format!("{channels} channels in {groups} groups"), format!("{:?}", weight.dims)));
+    }
+    let kernel = kernel_of(call, Some(kernel))?;
+    let along = along(call, &kernel, &view.dims[2..rank])?;
+    let (mut window, size, axes) = window(call, along, is_line)?;
+    let mut values = weight.to_floats().to_vec();
+    drop(weight);
+    // A dilated kernel is a larger one with zeros between.
+    let (dy, dx) = (axes[0].dilation, axes[1].dilation);
+    if (dy > 1 && window.kh > 1) || (dx > 1 && window.kw > 1) {
+        let (kh, kw) = (window.kh, window.kw);
+        let (h, w) = ((kh - 1) * dy + 1, (kw - 1) * dx + 1);
+        importer.budget.charge(out * per_group * h * w, 4).ok_or_else(|| call.too_large())?;
+        let mut wide = vec![0.0; out * per_group * h * w];
+        for (from, to) in values.chunks_exact(kh * kw).zip(wide.chunks_exact_mut(h * w)) {
+            for y in 0..kh {
+                for x in 0..kw {
+                    to[y * dy * w + x * dx] = from[y * kw + x];
+                }
+            }
+        }
+        (values, window.kh, window.kw) = (wide, h, w);
+    }
+    let bias = match importer.constant(call, 2, "the bias")? {
+        Some(bias) => bias.to_floats().to_vec(),
+        None => vec![0.0; out],
+    };
+    if bias.len() != out || values.is_empty() {
+        return Err(call.broken("has a bias that does not fit its weight").expected(out, bias.len()));
+    }
+    let node = importer.spatial(call, &view)?;
+    let op = if groups == channels && out == channels && groups > 1 {
+        Op::Depthwise { window, size, weight: values, bias }
+    } else {
+        Op::Conv { window, size, weight: values, bias, groups }
+    };
+    let node = importer.emit(call, op, &[node])?;
+    Ok(vec![map_of(node, out, size, is_line)])
+}
+
+fn map_of<'m>(node: usize, c: usize, (h, w): (usize, usize), is_line: bool) -> Value<'m> {
+    Value::Active(if is_line {
+        View::dense(node, vec![1, c, h], &[0, 2, 1])
+    } else {
+        View::dense(node, vec![1, c, h, w], &[0, 2, 3, 1])
+    })
+}
+
+pub(super) fn pool<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
+    let (view, is_line) = as_map(call, &importer.active(call, 0)?)?;
+    let rank = view.rank() - usize::from(is_line);
+    let kernel = kernel_of(call, None)?;
+    if kernel.len() != rank - 2 {
+        return Err(call.broken(format!("has a kernel of {} axes for a tensor of {rank}", kernel.len())));
+    }
+    let along = along(call, &kernel, &view.dims[2..rank])?;
+    let (window, size, axes) = window(call, along, is_line)?;
+    if axes.iter().any(|a| a.dilation != 1 && a.kernel > 1) {
+        return Err(call.unsupported("has the attribute `dilations`").expected("1 in pooling", "more"));
+    }
+    if axes.iter().any(|a| a.before >= a.kernel || a.after >= a.kernel) {
+        return Err(call.unsupported("has padding as wide as its window"));
+    }
+    let kind = if call.node.op == "MaxPool" {
+        PoolKind::Max
+    } else {
+        let count_padding = call.int("count_include_pad", 0)? != 0;
+        // Rounding up makes windows that reach beyond the padding, which count for less.
+        let beyond = |a: &Along, len: usize| (a.out - 1) * a.stride + a.kernel > len + a.before + a.after;
+        if count_padding && axes.iter().zip(&view.dims[2..]).any(|(a, &len)| beyond(a, len)) {
+            return Err(call.unsupported("counts padding with windows that reach beyond it (`ceil_mode`)"));
+        }
+        PoolKind::Average { count_padding }
+    };
+    if call.node.outputs.len() > 1 && !call.node.outputs[1].is_empty() {
+        return Err(call.unsupported("gives the indices of its maxima"));
+    }
+    let node = importer.spatial(call, &view)?;
+    let node = importer.emit(call, Op::Pool { window, size, kind }, &[node])?;
+    Ok(vec![map_of(node, view.dims[1], size, is_line)])
+}
+
+/// GlobalAveragePool and GlobalMaxPool.
+pub(super) fn global_pool<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
+    let given = importer.active(call, 0)?;
+    let (view, is_line) = as_map(call, &given)?;
+    let node = importer.spatial(call, &view)?;
+    let op = if call.node.op == "GlobalAveragePool" {
+        Op::GlobalAveragePool
+    } else {
+        whole_maximum(view.dims[2], view.dims[3])
+    };
+    let node = importer.emit(call, op, &[node])?;
+    Ok(vec![map_of(node, view.dims[1], (1, 1), is_line)])
+}
+
+/// The largest value of each channel of an `h`×`w` map.
+pub(super) fn whole_maximum(h: usize, w: usize) -> Op {
+    let window = Window { kh: h, kw: w, stride: 1, top: 0, left: 0 };
+    Op::Pool { window, size: (1, 1), kind: PoolKind::Max }
+}
+
+pub(super) fn batch_norm<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
+    let view = importer.active(call, 0)?;
+    if call.int("training_mode", 0)? != 0 {
+        return Err(call.unsupported("has the attribute `training_mode` 1: export the model after eval()"));
+    }
+    let channels = *view.dims.get(1).ok_or_else(|| call.broken("works on a tensor without channels"))?;
+    let mut part = |i: usize, what: &str| -> Result<Vec<f64>> {
+        let c = importer.constant(call, i, what)?.ok_or_else(|| call.broken("a statistic is missing"))?;
+        if c.len() != channels {
+            return Err(call.broken(format!("has {} values of {what} for {channels} channels", c.len())));
+        }
+        Ok(c.to_floats().iter().map(|&v| f64::from(v)).collect())
+    };
+    let (gamma, beta) = (part(1, "the scale")?, part(2, "the shift")?);
+    let (mean, var) = (part(3, "the mean")?, part(4, "the variance")?);
+    let eps = f64::from(call.float("epsilon", 1e-5)?);
+    let scale: Vec<f64> = gamma.iter().zip(&var).map(|(g, v)| g / (v + eps).sqrt()).collect();
+    let shift: Vec<f64> = (0..channels).map(|c| beta[c] - mean[c] * scale[c]).collect();
+    Ok(vec![Value::Active(affine(importer, call, &view, Some(1), &scale, &shift)?)])
+}
