@@ -1,7 +1,7 @@
 //! The registry: name → network, preprocessing, where its weights come from.
 
 use nn::graph::Graph;
-use nn::network::{Normalisation, dinov2, efficientnet_lite, resnet_cifar};
+use nn::network::{Normalisation, clip, dinov2, efficientnet_lite, resnet_cifar, siglip, vit};
 use nn::tap::{Pool, Tap};
 use nn::tensor::Shape;
 use nn::weights::Weights;
@@ -104,12 +104,18 @@ pub(super) enum Architecture {
     EfficientNetLite(efficientnet_lite::Config),
     ResNetCifar(usize),
     Dinov2(dinov2::Config),
+    Vit(vit::Config, Normalisation),
+    Clip(clip::Config),
+    Siglip(siglip::Config),
 }
 
 /// What an input of `px` × `px` pixels is without an upstream habit to follow.
 const fn crop(px: usize) -> Preprocessing {
     Preprocessing::crop(Resampler::PilBicubicF32, px)
 }
+
+/// What the image transforms of timm and torchvision do to a PIL image.
+const TRAINED_WITH: Resampler = Resampler::PilBicubicF32;
 
 /// Weights compiled into the program; `embedded/NOTICE` says how they were made and under which licence.
 static EFFICIENTNET_LITE0: &[u8] = include_bytes!("../../embedded/efficientnet-lite0.f16.safetensors");
@@ -150,6 +156,31 @@ const fn dino(
         feature_dim: config.dim,
         origin: Origin::hub(repo, "model.safetensors", upstream, "Apache-2.0"),
         architecture: Architecture::Dinov2(config),
+    }
+}
+
+/// timm's evaluation transform for networks with `crop_pct` 0.9: short side to ⌊224/0.9⌋, then the centre.
+const TIMM_90: Preprocessing = Preprocessing::crop_from(TRAINED_WITH, 248, 224);
+
+const fn plain_vit(
+    name: &'static str,
+    config: vit::Config,
+    normalisation: Normalisation,
+    origin: Origin,
+) -> Entry {
+    let architecture = Architecture::Vit(config, normalisation);
+    Entry { name, preprocessing: TIMM_90, feature_dim: config.dim, origin, architecture }
+}
+
+/// CLIP's own transform: short side to the input size, then the centre.
+const fn clip_vit(name: &'static str, config: clip::Config, px: usize, origin: Origin) -> Entry {
+    let preprocessing = Preprocessing::crop(TRAINED_WITH, px);
+    Entry {
+        name,
+        preprocessing,
+        feature_dim: config.embed_dim,
+        origin,
+        architecture: Architecture::Clip(config),
     }
 }
 
@@ -209,6 +240,140 @@ pub static BACKBONES: &[Entry] = &[
         "facebook/dinov2-with-registers-giant",
         "or dinov2_vitg14_reg4_pretrain.pth",
     ),
+    plain_vit(
+        "vit-s16",
+        vit::S16,
+        Normalisation::HALF,
+        Origin::hub(
+            "timm/vit_small_patch16_224.augreg_in21k_ft_in1k",
+            "model.safetensors",
+            "or ViTModel's names",
+            "Apache-2.0",
+        ),
+    ),
+    plain_vit(
+        "vit-b16",
+        vit::B16,
+        Normalisation::HALF,
+        Origin::hub(
+            "timm/vit_base_patch16_224.augreg_in21k_ft_in1k",
+            "model.safetensors",
+            "or ViTModel's names",
+            "Apache-2.0",
+        ),
+    ),
+    plain_vit(
+        "vit-l16",
+        vit::L16,
+        Normalisation::HALF,
+        Origin::hub(
+            "timm/vit_large_patch16_224.augreg_in21k_ft_in1k",
+            "model.safetensors",
+            "or ViTModel's names",
+            "Apache-2.0",
+        ),
+    ),
+    plain_vit(
+        "deit-s16",
+        vit::S16,
+        Normalisation::IMAGENET,
+        Origin::hub(
+            "timm/deit_small_patch16_224.fb_in1k",
+            "model.safetensors",
+            "or facebook/deit-small-patch16-224, deit_small_patch16_224-cd65a155.pth",
+            "Apache-2.0",
+        ),
+    ),
+    plain_vit(
+        "mae-b16",
+        vit::B16,
+        Normalisation::IMAGENET,
+        Origin::hub(
+            "timm/vit_base_patch16_224.mae",
+            "model.safetensors",
+            "or facebook/vit-mae-base, mae_pretrain_vit_base.pth",
+            "CC-BY-NC-4.0",
+        ),
+    ),
+    clip_vit(
+        "clip-vit-b32",
+        clip::VITB32,
+        224,
+        Origin::hub(
+            "openai/clip-vit-base-patch32",
+            "pytorch_model.bin",
+            "or timm/vit_base_patch32_clip_224.openai, open_clip's file",
+            "MIT",
+        ),
+    ),
+    clip_vit(
+        "clip-vit-b16",
+        clip::VITB16,
+        224,
+        Origin::hub(
+            "openai/clip-vit-base-patch16",
+            "pytorch_model.bin",
+            "or timm/vit_base_patch16_clip_224.openai, open_clip's file",
+            "MIT",
+        ),
+    ),
+    clip_vit(
+        "clip-vit-l14",
+        clip::VITL14,
+        224,
+        Origin::hub(
+            "openai/clip-vit-large-patch14",
+            "pytorch_model.bin",
+            "or timm/vit_large_patch14_clip_224.openai, open_clip's file",
+            "MIT",
+        ),
+    ),
+    clip_vit(
+        "clip-vit-l14-336",
+        clip::VITL14,
+        336,
+        Origin::hub(
+            "openai/clip-vit-large-patch14-336",
+            "pytorch_model.bin",
+            "or timm/vit_large_patch14_clip_336.openai, open_clip's file",
+            "MIT",
+        ),
+    ),
+    // Plain GELU: weights of the same shapes as OpenAI's, which no tensor tells apart.
+    clip_vit(
+        "clip-vit-b32-laion2b",
+        clip::VITB32.gelu(),
+        224,
+        Origin::hub(
+            "laion/CLIP-ViT-B-32-laion2B-s34B-b79K",
+            "open_clip_pytorch_model.bin",
+            "or any ViT-B-32 of open_clip without quick GELU",
+            "MIT",
+        ),
+    ),
+    clip_vit(
+        "clip-vit-b16-laion2b",
+        clip::VITB16.gelu(),
+        224,
+        Origin::hub(
+            "laion/CLIP-ViT-B-16-laion2B-s34B-b88K",
+            "open_clip_pytorch_model.bin",
+            "or any ViT-B-16 of open_clip without quick GELU",
+            "MIT",
+        ),
+    ),
+    Entry {
+        name: "siglip-b16",
+        preprocessing: Preprocessing::squash(TRAINED_WITH, 224),
+        feature_dim: siglip::VITB16.dim,
+        origin: Origin::hub(
+            "google/siglip-base-patch16-224",
+            "model.safetensors",
+            "or timm/ViT-B-16-SigLIP, timm/vit_base_patch16_siglip_224.webli",
+            "Apache-2.0",
+        ),
+        architecture: Architecture::Siglip(siglip::VITB16),
+    },
 ];
 
 impl Entry {
@@ -226,7 +391,13 @@ impl Entry {
 
     /// Whether second derivatives mean anything, so that the `exact` protocol applies.
     pub fn is_smooth(&self) -> bool {
-        matches!(self.architecture, Architecture::Dinov2(_))
+        match self.architecture {
+            Architecture::EfficientNetLite(_) | Architecture::ResNetCifar(_) => false,
+            Architecture::Dinov2(_)
+            | Architecture::Vit(..)
+            | Architecture::Clip(_)
+            | Architecture::Siglip(_) => true,
+        }
     }
 
     /// The layers it can be read at, in the order of the network.
@@ -246,8 +417,16 @@ impl Entry {
 
     /// Shapes of the tensors that the network takes in any shape, as they are published.
     fn shapes_taken_as_found(&self) -> Vec<(String, Vec<usize>)> {
+        let patches = |patch: usize| (self.preprocessing.input_px / patch).pow(2);
         match self.architecture {
             Architecture::Dinov2(config) => vec![("pos_embed".into(), vec![1, 1 + 37 * 37, config.dim])],
+            Architecture::Vit(config, _) => vec![("pos_embed".into(), vec![1, 1 + patches(16), config.dim])],
+            Architecture::Clip(config) => {
+                vec![("visual.positional_embedding".into(), vec![1 + patches(config.patch), config.dim])]
+            }
+            Architecture::Siglip(config) => {
+                vec![("pos_embed".into(), vec![1, patches(config.patch), config.dim])]
+            }
             _ => Vec::new(),
         }
     }
@@ -269,6 +448,15 @@ impl Entry {
             }
             Architecture::Dinov2(config) => {
                 (dinov2::graph(config, px, imagenet, &mut weights)?, dinov2::is_ignorable)
+            }
+            Architecture::Vit(config, normalisation) => {
+                (vit::graph(config, px, normalisation, &mut weights)?, vit::is_ignorable)
+            }
+            Architecture::Clip(config) => {
+                (clip::graph(config, px, clip::NORMALISATION, &mut weights)?, clip::is_ignorable)
+            }
+            Architecture::Siglip(config) => {
+                (siglip::graph(config, px, Normalisation::HALF, &mut weights)?, siglip::is_ignorable)
             }
         };
         weights.finish(ignorable)?;

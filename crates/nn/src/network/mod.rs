@@ -37,6 +37,9 @@ impl Normalisation {
     pub const IMAGENET: Normalisation =
         Normalisation { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 
+    /// To [−1, 1]: the networks of Google's JAX code (AugReg ViT, SigLIP).
+    pub const HALF: Normalisation = Normalisation { mean: [0.5; 3], std: [0.5; 3] };
+
     /// (x − mean)/std as an operator.
     pub(crate) fn affine(self) -> Op {
         let scale: Vec<f32> = self.std.iter().map(|s| (1.0 / *s as f64) as f32).collect();
