@@ -11,6 +11,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum ErrorKind {
     /// The operating system refused a read or a write.
     Io,
+    /// A server cannot be reached, refuses, or answers something else than it was asked.
+    Network,
     /// A file is damaged, cut off, or not of the format it claims.
     Format,
     /// A file is sound but uses something outside what is supported.

@@ -1,5 +1,6 @@
 //! Backbones: the registry of names, where weights come from, and a network ready to measure.
 
+pub mod hub;
 mod registry;
 
 use std::path::Path;
