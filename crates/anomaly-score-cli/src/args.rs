@@ -130,6 +130,15 @@ pub(crate) enum BackbonesCommand {
         /// The network
         name: String,
     },
+    /// Fetch weights from the Hugging Face hub into its cache, or say where they are
+    ///
+    /// Honours HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN as Python programs do. A measurement
+    /// with `--backbone NAME` fetches by itself what is not there.
+    Fetch {
+        /// The networks
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
 }
 
 /// Which images are read, and through which network: what all commands that read images share.
@@ -139,7 +148,8 @@ pub(crate) struct Reading {
     /// The network; `anomaly-score backbones` lists them
     #[arg(long, value_name = "NAME", default_value = backbone::DEFAULT)]
     pub(crate) backbone: String,
-    /// Weights of the backbone: .safetensors, or a PyTorch .pth, .th, .bin
+    /// Weights of the backbone: .safetensors, or a PyTorch .pth, .th, .bin [default: from the Hugging Face hub,
+    /// fetched once into its cache]
     #[arg(long, value_name = "FILE")]
     pub(crate) weights: Option<PathBuf>,
     /// Read the network at these layers instead of its end, in one pass; `backbones show NAME` lists them. With

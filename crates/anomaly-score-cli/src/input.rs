@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anomaly_score::backbone::{Backbone, Request};
+use anomaly_score::backbone::{Backbone, Entry, Request};
 use anomaly_score::image::Source;
 use anomaly_score::measure::{Options, measure};
 use anomaly_score::table::{Cache, ProtocolSettings, Settings, Table};
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::Skips;
 use crate::args::{Measuring, OnError, Reading};
-use crate::progress::{Bar, STOP};
+use crate::progress::{Bar, STOP, fetch};
 
 /// Either kind of input, checked before anything is measured.
 pub(crate) enum Input {
@@ -85,6 +85,9 @@ impl<'a> Loader<'a> {
     /// Of a protocol that is not the command line's.
     pub(crate) fn of(reading: &'a Reading, protocol: ProtocolSettings, inputs: &[&Input]) -> Result<Self> {
         let needed = inputs.iter().any(|i| matches!(i, Input::Images(_)));
+        if needed && reading.weights.is_none() {
+            fetch(Entry::find(&reading.backbone)?)?;
+        }
         let request = Request {
             name: &reading.backbone,
             weights: reading.weights.as_deref(),

@@ -14,6 +14,8 @@ const SHORT: [&str; 4] = ["--steps", "2", "--attack-steps", "1"];
 fn program(home: &TempDir) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_anomaly-score"));
     command.env("ANOMALY_SCORE_CACHE", home.path().join("cache"));
+    // Whoever runs the tests may have weights of their own, and a network.
+    command.env("HF_HUB_CACHE", home.path().join("hub")).env("HF_HUB_OFFLINE", "1");
     command
 }
 

@@ -7,13 +7,17 @@
 //! Source: the environment variables, the layout of the cache, its locks and the headers of the hub are those of
 //! the Python package `huggingface_hub` 2.4.0 (`constants.py`, `file_download.py`, `utils/_auth.py`).
 
-use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+use ureq::http::Uri;
+
 use crate::{Error, ErrorKind, Result};
 use cache::Cache;
+use environment::Variables;
 use http::{Client, Failure};
 use remote::Remote;
 
@@ -107,8 +111,9 @@ impl Watch<'_> {
 
 /// The hub as this machine's settings describe it.
 pub struct Hub {
+    variables: Variables,
     cache: Cache,
-    client: Client,
+    endpoint: Uri,
     /// The environment variable that forbids the network.
     offline: Option<&'static str>,
     /// Before the first new attempt after a broken connection; it doubles with each.
@@ -120,19 +125,18 @@ impl Hub {
     /// `HF_TOKEN_PATH`, `HF_HUB_ETAG_TIMEOUT`, `HF_HUB_DOWNLOAD_TIMEOUT`, the proxy variables and `SSL_CERT_FILE`.
     ///
     /// # Errors
-    /// `InvalidOption` if one of them has a value that means nothing; `Io` if a file that one names cannot be read;
-    /// `Unsupported` if there is neither a cache named nor a home directory.
+    /// `InvalidOption` if `HF_ENDPOINT` is no address; `Unsupported` if there is neither a cache named nor a home directory.
     pub fn from_env() -> Result<Hub> {
-        Hub::from_variables(&|name| std::env::var_os(name))
+        Hub::from_variables(Variables::of_process())
     }
 
-    fn from_variables(variable: &dyn Fn(&str) -> Option<OsString>) -> Result<Hub> {
-        let settings = environment::Settings::read(variable)?;
+    fn from_variables(variables: Variables) -> Result<Hub> {
         Ok(Hub {
-            cache: Cache::new(settings.cache),
-            offline: settings.offline,
+            cache: Cache::new(variables.cache()?),
+            endpoint: variables.endpoint()?,
+            offline: variables.offline(),
             pause: Duration::from_secs(1),
-            client: Client::new(settings.http)?,
+            variables,
         })
     }
 
@@ -152,7 +156,8 @@ impl Hub {
     ///
     /// # Errors
     /// `Network` if the hub cannot be reached, refuses, or says what cannot be; `Format` if the bytes it sends are not
-    /// those recorded; `Io` if the cache cannot be written; `Interrupted`. None of these leaves anything where a file is looked for.
+    /// those recorded; `InvalidOption` or `Io` if a variable of the environment means nothing or names a file that cannot
+    /// be read; `Io` if the cache cannot be written; `Interrupted`. None of these leaves anything where a file is looked for.
     pub fn fetch(&self, file: &HubFile, watch: &Watch) -> Result<PathBuf> {
         if let Some(path) = self.cached(file) {
             return Ok(path);
@@ -164,14 +169,15 @@ impl Hub {
                 Error::new(ErrorKind::Network, file.name(), problem).remedy(self.bring(file, "Unset it, "))
             );
         }
-        let remote = self.remote(file, watch)?;
+        let client = Client::new(&self.endpoint, self.variables.access()?)?;
+        let remote = self.remote(&client, file, watch)?;
         self.cache.prepare(file, &remote)?;
         let lock = self.cache.lock(file, &remote.etag, watch)?;
         let blob = self.cache.blob(file, &remote.etag);
         // Another repository's commit may have had the same contents, or another process fetched them meanwhile.
         if !blob.is_file() {
             let incomplete = self.cache.incomplete(&blob, lock.is_some());
-            let fetched = self.transfer(file, &remote, &incomplete, watch);
+            let fetched = self.transfer(&client, file, &remote, &incomplete, watch);
             if lock.is_none() && fetched.is_err() {
                 let _ = std::fs::remove_file(&incomplete);
             }
@@ -181,17 +187,23 @@ impl Hub {
         self.cache.link(file, &remote)
     }
 
+    /// The error of whoever needs the file of the backbone `name` and does not fetch.
+    pub(super) fn missing(&self, file: &HubFile, name: &str) -> Error {
+        Error::new(ErrorKind::InvalidOption, file.name(), "these weights are not on this machine")
+            .remedy(self.bring(file, &format!("Run `anomaly-score backbones fetch {name}`, ")))
+    }
+
     /// What the hub says of the file, and whether that is the one that is wanted.
-    fn remote(&self, file: &HubFile, watch: &Watch) -> Result<Remote> {
+    fn remote(&self, client: &Client, file: &HubFile, watch: &Watch) -> Result<Remote> {
         let mut attempt = 0;
         let answer = loop {
             watch.check(file)?;
-            match self.client.head(file) {
+            match client.head(file) {
                 Err(failure) if failure.is_passing() && attempt < transfer::ATTEMPTS => {
                     watch.pause(file, self.wait(attempt, &failure))?;
                     attempt += 1;
                 }
-                answer => break answer.map_err(|failure| self.explain(file, failure))?,
+                answer => break answer.map_err(|failure| self.explain(client, file, failure))?,
             }
         };
         let remote = Remote::read(&answer).map_err(|oddity| {
@@ -224,14 +236,15 @@ impl Hub {
         format!(
             "{before}{or}{give} the file with --weights FILE, or put it at {}; it is {}{checksum}",
             self.cache.place(file).display(),
-            self.client.url(file),
+            http::url(&self.endpoint, file, file.revision),
         )
     }
 
     /// A refusal in words.
-    fn explain(&self, file: &HubFile, failure: Failure) -> Error {
-        let endpoint = self.client.endpoint();
-        let token = if self.client.has_token() {
+    fn explain(&self, client: &Client, file: &HubFile, failure: Failure) -> Error {
+        let endpoint = self.endpoint.to_string();
+        let endpoint = endpoint.trim_end_matches('/');
+        let token = if client.has_token() {
             "The token that HF_TOKEN or `hf auth login` gave was refused: check it, "
         } else {
             "Set HF_TOKEN to a token of an account that has access, "
@@ -278,6 +291,17 @@ impl Hub {
         };
         Error::new(ErrorKind::Network, file.name(), problem).source(failure).remedy(remedy)
     }
+}
+
+/// SHA-256 of a file, in lower-case hexadecimal.
+///
+/// # Errors
+/// `Io` if it cannot be read.
+pub fn sha256_of(path: &Path) -> Result<String> {
+    let failed = |e| crate::table::io_error(path, "cannot be read", e);
+    let mut sha256 = Sha256::new();
+    transfer::digest(&mut File::open(path).map_err(failed)?, &mut sha256).map_err(failed)?;
+    Ok(transfer::hex(&sha256))
 }
 
 /// Compares the SHA-256 of a file of the cache with what is recorded for it, and with the name of its blob.

@@ -3,7 +3,7 @@
 pub mod hub;
 mod registry;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nn::engine::Network;
 use nn::graph::Graph;
@@ -11,7 +11,10 @@ use nn::weights::Weights;
 
 pub use nn::tap::Pool;
 
-pub use registry::{BACKBONES, DEFAULT, Entry, HubFile, Layer, Origin, WeightsSource};
+pub use hub::HubFile;
+pub use registry::{BACKBONES, DEFAULT, Entry, Layer, Origin, WeightsSource};
+
+use hub::{Hub, Watch, check_sha256};
 
 use crate::image::Preprocessing;
 use crate::table::BackboneSettings;
@@ -22,7 +25,7 @@ use crate::{Error, ErrorKind, Result};
 pub struct Request<'a> {
     /// Name in the registry.
     pub name: &'a str,
-    /// The weights; without them those the registry names.
+    /// The weights; `None`: those the registry names, compiled in or in the hub's cache on this machine (see [`fetch`]).
     pub weights: Option<&'a Path>,
     /// Layers to read, in this order; empty: the network's own output.
     pub layers: &'a [String],
@@ -51,14 +54,14 @@ impl Backbone {
         let weights = match (request.weights, entry.origin.source) {
             (Some(path), _) => Weights::open(path)?,
             (None, WeightsSource::Embedded(bytes)) => Weights::from_safetensors(bytes, "(embedded weights)")?,
-            (None, _) => {
-                return Err(Error::new(
-                    ErrorKind::InvalidOption,
-                    entry.name,
-                    "this backbone needs its weights",
-                )
-                .remedy(format!("Give the file with --weights; it is to be had as: {}", entry.origin)));
+            (None, WeightsSource::Hub(file)) => {
+                let hub = Hub::from_env()?;
+                let path = hub.cached(&file).ok_or_else(|| hub.missing(&file, entry.name))?;
+                let weights = Weights::open(&path)?;
+                check_sha256(&file, &path, weights.sha256())?;
+                weights
             }
+            (None, WeightsSource::Elsewhere) => return Err(no_place(entry)),
         };
         let weights_sha256 = weights.sha256().to_owned();
         let mut graph = entry.graph(weights)?;
@@ -97,6 +100,28 @@ impl Backbone {
             layer: self.layers[output].clone(),
         }
     }
+}
+
+/// Brings the weights of a backbone onto this machine, unless they are compiled in or here already. Where they are then:
+/// `None` if compiled in.
+///
+/// # Errors
+/// As [`Hub::fetch`] and [`Hub::from_env`]; `InvalidOption` if the registry knows no place to fetch them from.
+pub fn fetch(entry: &Entry, watch: &Watch) -> Result<Option<PathBuf>> {
+    match entry.origin.source {
+        WeightsSource::Embedded(_) => Ok(None),
+        WeightsSource::Hub(file) => Hub::from_env()?.fetch(&file, watch).map(Some),
+        WeightsSource::Elsewhere => Err(no_place(entry)),
+    }
+}
+
+fn no_place(entry: &Entry) -> Error {
+    Error::new(
+        ErrorKind::InvalidOption,
+        entry.name,
+        "the weights of this backbone are at no place to fetch them from",
+    )
+    .remedy(format!("Give the file with --weights; it is to be had as: {}", entry.origin))
 }
 
 /// Makes `layers` the outputs of `graph` and returns their names in results; the network's own output if there are none.

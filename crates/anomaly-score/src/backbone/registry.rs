@@ -6,6 +6,7 @@ use nn::tap::{Pool, Tap};
 use nn::tensor::Shape;
 use nn::weights::Weights;
 
+use super::hub::HubFile;
 use crate::image::{Preprocessing, Resampler};
 use crate::{Error, ErrorKind, Result};
 
@@ -43,22 +44,9 @@ pub enum WeightsSource {
     /// This program: they are compiled in. The safetensors file as bytes.
     Embedded(&'static [u8]),
     /// The Hugging Face hub.
-    Hub(HubFile),
+    Hub(HubFile<'static>),
     /// No place this program can fetch from; the origin's note says where to look.
     Elsewhere,
-}
-
-/// A file on the Hugging Face hub.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HubFile {
-    /// `organisation/name`.
-    pub repo: &'static str,
-    /// Branch, tag or commit.
-    pub revision: &'static str,
-    /// Path in the repository.
-    pub file: &'static str,
-    /// SHA-256 of the file in lower-case hexadecimal, where it is on record.
-    pub sha256: Option<&'static str>,
 }
 
 impl Origin {

@@ -19,9 +19,7 @@ use crate::{Error, ErrorKind, Result};
 const MOST_REDIRECTS: usize = 10;
 
 /// How the hub is asked.
-pub(super) struct Settings {
-    /// Without a slash at its end.
-    pub(super) endpoint: Uri,
+pub(super) struct Access {
     pub(super) token: Option<String>,
     /// Until an answer begins.
     pub(super) ask_timeout: Duration,
@@ -173,30 +171,37 @@ fn quoted(text: &str, kept: &[u8]) -> String {
     out
 }
 
-/// Asks the hub.
-pub(super) struct Client {
-    agent: Agent,
-    settings: Settings,
+/// The address of a file at a revision.
+pub(super) fn url(endpoint: &Uri, file: &HubFile, revision: &str) -> String {
+    let (repo, revision, path) = (quoted(file.repo, b"/"), quoted(revision, b""), quoted(file.file, b"/"));
+    format!("{}/{repo}/resolve/{revision}/{path}", endpoint.to_string().trim_end_matches('/'))
 }
 
-impl Client {
-    pub(super) fn new(settings: Settings) -> Result<Client> {
+/// Asks the hub.
+pub(super) struct Client<'a> {
+    agent: Agent,
+    endpoint: &'a Uri,
+    access: Access,
+}
+
+impl<'a> Client<'a> {
+    pub(super) fn new(endpoint: &'a Uri, access: Access) -> Result<Client<'a>> {
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .user_agent(concat!("anomaly-score/", env!("CARGO_PKG_VERSION")))
             // A length and a checksum are those of the file as it is.
             .accept_encoding("identity")
-            .timeout_resolve(Some(settings.ask_timeout))
-            .timeout_connect(Some(settings.ask_timeout));
+            .timeout_resolve(Some(access.ask_timeout))
+            .timeout_connect(Some(access.ask_timeout));
         // A server on this machine is reached without the proxy that other machines need.
-        let host = settings.endpoint.host().unwrap_or_default();
+        let host = endpoint.host().unwrap_or_default();
         let is_loopback = host == "localhost"
             || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         if is_loopback {
             config = config.proxy(None);
         }
-        if let Some((path, pem)) = &settings.certificates {
+        if let Some((path, pem)) = &access.certificates {
             let roots: Vec<_> = parse_pem(pem)
                 .filter_map(|item| match item {
                     Ok(PemItem::Certificate(certificate)) => Some(certificate),
@@ -214,32 +219,18 @@ impl Client {
             let roots: RootCerts = roots.into();
             config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
         }
-        Ok(Client { agent: config.build().new_agent(), settings })
-    }
-
-    /// The hub's address.
-    pub(super) fn endpoint(&self) -> String {
-        self.settings.endpoint.to_string().trim_end_matches('/').to_owned()
+        Ok(Client { agent: config.build().new_agent(), endpoint, access })
     }
 
     pub(super) fn has_token(&self) -> bool {
-        self.settings.token.is_some()
-    }
-
-    /// The address of a file, for people and for [`Client::head`].
-    pub(super) fn url(&self, file: &HubFile) -> String {
-        self.url_at(file, file.revision)
-    }
-
-    fn url_at(&self, file: &HubFile, revision: &str) -> String {
-        let (repo, revision, path) =
-            (quoted(file.repo, b"/"), quoted(revision, b""), quoted(file.file, b"/"));
-        format!("{}/{repo}/resolve/{revision}/{path}", self.endpoint())
+        self.access.token.is_some()
     }
 
     /// What the hub says of a file. An answer that names the commit ends it, even one that leads elsewhere for the contents.
     pub(super) fn head(&self, file: &HubFile) -> std::result::Result<Answer, Failure> {
-        let answer = self.follow("HEAD", &self.url(file), None, |a| a.header("x-repo-commit").is_some())?;
+        let answer = self.follow("HEAD", &url(self.endpoint, file, file.revision), None, |a| {
+            a.header("x-repo-commit").is_some()
+        })?;
         if answer.response.status().is_success() || answer.is_redirect() {
             return Ok(answer);
         }
@@ -253,7 +244,7 @@ impl Client {
         commit: &str,
         from: u64,
     ) -> std::result::Result<Answer, Failure> {
-        self.follow("GET", &self.url_at(file, commit), Some(from), |_| false)
+        self.follow("GET", &url(self.endpoint, file, commit), Some(from), |_| false)
     }
 
     /// Follows redirects up to an answer that is none, or that `ends` accepts.
@@ -265,7 +256,7 @@ impl Client {
         ends: impl Fn(&Answer) -> bool,
     ) -> std::result::Result<Answer, Failure> {
         let mut url: Uri = url.parse().map_err(|e| Failure::Odd {
-            host: host(&self.settings.endpoint),
+            host: host(self.endpoint),
             why: format!("{url} is not an address: {e}"),
         })?;
         for _ in 0..=MOST_REDIRECTS {
@@ -289,14 +280,14 @@ impl Client {
         };
         let mut request = request
             .config()
-            .timeout_recv_response(Some(self.settings.ask_timeout))
-            .timeout_per_read(Some(self.settings.read_timeout.max(self.settings.ask_timeout)))
+            .timeout_recv_response(Some(self.access.ask_timeout))
+            .timeout_per_read(Some(self.access.read_timeout.max(self.access.ask_timeout)))
             .build();
         if let Some(from) = from.filter(|&from| from > 0) {
             request = request.header("range", format!("bytes={from}-"));
         }
-        if let Some(token) = &self.settings.token
-            && origin(url) == origin(&self.settings.endpoint)
+        if let Some(token) = &self.access.token
+            && origin(url) == origin(self.endpoint)
         {
             request = request.header("authorization", format!("Bearer {token}"));
         }

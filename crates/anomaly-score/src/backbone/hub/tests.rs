@@ -1,6 +1,5 @@
 //! Fetching from a server on this machine that tells the truth, lies, breaks off, refuses or says nothing.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
@@ -70,15 +69,17 @@ fn hub_server(get: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) ->
     })
 }
 
+fn variables(pairs: &[(&'static str, &str)]) -> Variables {
+    Variables::new(pairs.iter().map(|&(name, value)| (name, value.into())))
+}
+
 /// The hub at `endpoint` with its cache in `home`, without a pause between attempts.
-fn hub(home: &Path, endpoint: &str, more: &[(&str, &str)]) -> Hub {
-    let mut variables: HashMap<&str, OsString> = HashMap::new();
-    variables.insert("HF_HOME", home.into());
-    variables.insert("HF_ENDPOINT", endpoint.into());
-    variables.insert("HF_HUB_ETAG_TIMEOUT", "1".into());
-    variables.insert("HF_HUB_DOWNLOAD_TIMEOUT", "1".into());
-    variables.extend(more.iter().map(|&(name, value)| (name, value.into())));
-    let hub = Hub::from_variables(&|name| variables.get(name).cloned()).unwrap();
+fn hub(home: &Path, endpoint: &str, more: &[(&'static str, &str)]) -> Hub {
+    let home = home.to_str().unwrap();
+    let mut all = vec![("HF_HOME", home), ("HF_ENDPOINT", endpoint)];
+    all.extend([("HF_HUB_ETAG_TIMEOUT", "1"), ("HF_HUB_DOWNLOAD_TIMEOUT", "1")]);
+    all.extend(more);
+    let hub = Hub::from_variables(variables(&all)).unwrap();
     Hub { pause: Duration::ZERO, ..hub }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::cache::unwritable;
-use super::http::{self, Answer};
+use super::http::{self, Answer, Client};
 use super::remote::Remote;
 use super::{Event, Hub, HubFile, Watch};
 use crate::{Error, ErrorKind, Result};
@@ -43,13 +43,7 @@ impl Part {
         if present > bytes {
             part.file.set_len(0).map_err(failed)?;
         } else {
-            let mut buffer = vec![0; BUFFER_BYTES];
-            while part.at < present {
-                let want = usize::try_from(present - part.at).map_or(BUFFER_BYTES, |n| n.min(BUFFER_BYTES));
-                part.file.read_exact(&mut buffer[..want]).map_err(failed)?;
-                part.sha256.update(&buffer[..want]);
-                part.at += want as u64;
-            }
+            part.at = digest(&mut (&part.file).take(present), &mut part.sha256).map_err(failed)?;
             part.is_pieced = present > 0;
         }
         Ok(part)
@@ -90,20 +84,21 @@ impl Hub {
     /// Fetches the contents into `incomplete`, gone on from where that ends, whole, checked and on the disk.
     pub(super) fn transfer(
         &self,
+        client: &Client,
         file: &HubFile,
         remote: &Remote,
         incomplete: &Path,
         watch: &Watch,
     ) -> Result<()> {
         let mut part = Part::open(incomplete, remote.bytes)?;
-        let url = self.client.url(file);
+        let url = http::url(&self.endpoint, file, file.revision);
         (watch.report)(Event::Start {
             url: &url,
             folder: self.folder(),
             bytes: remote.bytes,
             present: part.at,
         });
-        let filled = self.fill(file, remote, &mut part, watch);
+        let filled = self.fill(client, file, remote, &mut part, watch);
         if filled.is_err() && part.at == 0 {
             // Nothing in it to go on from; nothing looks for a file of this name.
             let _ = std::fs::remove_file(incomplete);
@@ -111,7 +106,14 @@ impl Hub {
         filled
     }
 
-    fn fill(&self, file: &HubFile, remote: &Remote, part: &mut Part, watch: &Watch) -> Result<()> {
+    fn fill(
+        &self,
+        client: &Client,
+        file: &HubFile,
+        remote: &Remote,
+        part: &mut Part,
+        watch: &Watch,
+    ) -> Result<()> {
         let wanted = file.sha256.or(remote.sha256.as_deref());
         let mut in_vain = 0;
         let mut is_second = false;
@@ -131,7 +133,7 @@ impl Hub {
             }
             watch.check(file)?;
             let before = part.at;
-            let ended = self.attempt(file, remote, part, watch)?;
+            let ended = self.attempt(client, file, remote, part, watch)?;
             if part.at == remote.bytes {
                 continue;
             }
@@ -139,7 +141,9 @@ impl Hub {
             let (why, wait) = match ended {
                 Ended::Early => ("the answer ended early".to_owned(), self.pause),
                 Ended::Broken(why) => (why, self.pause * 2u32.pow(in_vain.min(4))),
-                Ended::Busy(failure) if in_vain == ATTEMPTS => return Err(self.explain(file, failure)),
+                Ended::Busy(failure) if in_vain == ATTEMPTS => {
+                    return Err(self.explain(client, file, failure));
+                }
                 Ended::Busy(failure) => (failure.to_string(), self.wait(in_vain, &failure)),
             };
             if in_vain == ATTEMPTS {
@@ -156,13 +160,20 @@ impl Hub {
     }
 
     /// One request, and as much of its answer as comes.
-    fn attempt(&self, file: &HubFile, remote: &Remote, part: &mut Part, watch: &Watch) -> Result<Ended> {
-        let answer = match self.client.get(file, &remote.commit, part.at) {
+    fn attempt(
+        &self,
+        client: &Client,
+        file: &HubFile,
+        remote: &Remote,
+        part: &mut Part,
+        watch: &Watch,
+    ) -> Result<Ended> {
+        let answer = match client.get(file, &remote.commit, part.at) {
             Ok(answer) => answer,
             Err(http::Failure::Unreachable { why, host }) => {
                 return Ok(Ended::Broken(format!("{host}: {why}")));
             }
-            Err(failure) => return Err(self.explain(file, failure)),
+            Err(failure) => return Err(self.explain(client, file, failure)),
         };
         match answer.status() {
             206 if part.at > 0 => self.check_range(file, remote, &answer, part.at)?,
@@ -180,7 +191,7 @@ impl Hub {
                 if failure.is_passing() {
                     return Ok(Ended::Busy(failure));
                 }
-                return Err(self.explain(file, failure));
+                return Err(self.explain(client, file, failure));
             }
         }
         if answer.status() == 200 {
@@ -246,6 +257,23 @@ fn wrong_bytes(file: &HubFile, expected: &str, found: &str) -> Error {
         )
 }
 
-fn hex(sha256: &Sha256) -> String {
+/// Reads to the end, into `sha256`. Bytes read.
+pub(super) fn digest(reader: &mut impl Read, sha256: &mut Sha256) -> io::Result<u64> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut bytes = 0;
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => return Ok(bytes),
+            Ok(n) => {
+                sha256.update(&buffer[..n]);
+                bytes += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+pub(super) fn hex(sha256: &Sha256) -> String {
     sha256.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -122,7 +122,7 @@ fn another_part_than_the_one_asked_for_is_refused() {
 
 #[test]
 fn refusals_say_what_to_do() {
-    let refused = |reply: Reply, more: &[(&str, &str)]| {
+    let refused = |reply: Reply, more: &[(&'static str, &str)]| {
         let home = TempDir::new().unwrap();
         let server = Server::new(move |_| reply.clone());
         let hub = hub(home.path(), &server.url(), more);

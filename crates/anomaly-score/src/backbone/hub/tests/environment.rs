@@ -5,11 +5,8 @@ use super::*;
 #[test]
 fn the_environment_says_where() {
     let home = TempDir::new().unwrap();
-    let read = |pairs: &[(&str, &str)]| {
-        let variables: HashMap<&str, OsString> = pairs.iter().map(|&(n, v)| (n, v.into())).collect();
-        Hub::from_variables(&|name| variables.get(name).cloned())
-    };
-    let cache = |pairs: &[(&str, &str)]| read(pairs).unwrap().folder().to_owned();
+    let read = |pairs: &[(&'static str, &str)]| Hub::from_variables(variables(pairs));
+    let cache = |pairs: &[(&'static str, &str)]| read(pairs).unwrap().folder().to_owned();
     let own = etcetera::home_dir().unwrap();
     assert_eq!(cache(&[]), own.join(".cache/huggingface/hub"));
     assert_eq!(cache(&[("HF_HOME", "")]), own.join(".cache/huggingface/hub"));
@@ -20,20 +17,22 @@ fn the_environment_says_where() {
     assert_eq!(cache(&[("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HUB_CACHE", "/c")]), Path::new("/c"));
     assert!(cache(&[("HF_HOME", "relative")]).is_absolute());
 
-    let endpoint = |text: &str| read(&[("HF_ENDPOINT", text)]).unwrap().client.url(&FILE);
+    let url = |hub: Hub, file: &HubFile| http::url(&hub.endpoint, file, file.revision);
+    let endpoint = |text: &str| url(read(&[("HF_ENDPOINT", text)]).unwrap(), &FILE);
     let rest = "/facebook/dinov2-small/resolve/main/model.safetensors";
     assert_eq!(endpoint(""), format!("https://huggingface.co{rest}"));
     assert_eq!(endpoint("http://127.0.0.1:8080/"), format!("http://127.0.0.1:8080{rest}"));
     assert_eq!(endpoint("https://mirror.example/hf"), format!("https://mirror.example/hf{rest}"));
     let pull = HubFile { revision: "refs/pr/1", file: "a b/ü.bin", ..FILE };
     assert_eq!(
-        read(&[]).unwrap().client.url(&pull),
+        url(read(&[]).unwrap(), &pull),
         "https://huggingface.co/facebook/dinov2-small/resolve/refs%2Fpr%2F1/a%20b/%C3%BC.bin"
     );
 
-    let refused = |pairs: &[(&str, &str)]| match read(pairs) {
-        Ok(_) => panic!("{pairs:?} was accepted"),
-        Err(e) => said(&e, &home, None),
+    let refused = |pairs: &[(&'static str, &str)]| {
+        let client =
+            read(pairs).and_then(|hub| Client::new(&hub.endpoint, hub.variables.access()?).map(drop));
+        said(&client.expect_err("it was accepted"), &home, None)
     };
     assert_eq!(
         refused(&[("HF_ENDPOINT", "huggingface.co")]),
@@ -67,7 +66,7 @@ fn the_token_comes_from_the_environment_or_from_its_file() {
     let home = TempDir::new().unwrap();
     let elsewhere = home.path().join("elsewhere").display().to_string();
     fs::write(&elsewhere, "hf_elsewhere\n").unwrap();
-    let sent = |more: &[(&str, &str)]| {
+    let sent = |more: &[(&'static str, &str)]| {
         let server = Server::new(|_| Reply::new(404));
         fetch(&hub(home.path(), &server.url(), more), &FILE).unwrap_err();
         server.requests()[0].header("authorization").map(str::to_owned)
@@ -84,9 +83,8 @@ fn the_token_comes_from_the_environment_or_from_its_file() {
 
 #[test]
 fn a_redirect_never_leaves_encryption() {
-    let next = |base: &str, location: &str| {
-        crate::backbone::hub::http::next(&base.parse().unwrap(), location).map(|uri| uri.to_string())
-    };
+    let next =
+        |base: &str, location: &str| http::next(&base.parse().unwrap(), location).map(|uri| uri.to_string());
     let (secure, open) = ("https://hub.example/a/b?q", "http://hub.example:81/a/b");
     assert_eq!(next(secure, "https://cdn.example/x?y=1#z").as_deref(), Some("https://cdn.example/x?y=1"));
     assert_eq!(next(secure, "//cdn.example/x").as_deref(), Some("https://cdn.example/x"));
