@@ -103,7 +103,7 @@ const fn crop(px: usize) -> Preprocessing {
 }
 
 /// What the image transforms of timm and torchvision do to a PIL image.
-const TRAINED_WITH: Resampler = Resampler::PilBicubicF32;
+const TRAINED_WITH: Resampler = Resampler::PilBicubicU8;
 
 /// Weights compiled into the program; `embedded/NOTICE` says how they were made and under which licence.
 static EFFICIENTNET_LITE0: &[u8] = include_bytes!("../../embedded/efficientnet-lite0.f16.safetensors");

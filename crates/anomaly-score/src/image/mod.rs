@@ -9,6 +9,7 @@ mod decode;
 mod fixture;
 mod kind;
 mod picture;
+mod pil_u8;
 mod preprocessing;
 mod resize;
 mod source;

@@ -3,13 +3,31 @@
 use super::picture::Picture;
 use super::resize;
 
-/// The arithmetic of resizing, named for what it reproduces.
+/// The arithmetic of resizing, named for what it reproduces. Values are those of the tool: to the bit where it rounds
+/// to 8 bits, otherwise up to the last places of f32 (`fixtures/image/preprocessing.*`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Resampler {
     /// Pillow's `resize(…, BICUBIC)` on mode `F`: antialiased, in float from the file's integers to the end, so that
-    /// nothing is rounded to 8 bits.
+    /// nothing is rounded to 8 bits, then clipped to [0, 1]. clean-fid's `clean` mode, and dgm-eval's `--clean_resize`.
     #[default]
     PilBicubicF32,
+    /// Pillow's `resize(…, BICUBIC)` of an 8-bit RGB image, rounded to 8 bits after each pass: what torchvision and timm
+    /// transforms do to a PIL image, under any Pillow before 13.0 (which takes the passes in another order for some
+    /// sizes: 1/255 here and there). 16-bit pictures are rounded to 8 bits first.
+    PilBicubicU8,
+    /// The same with `BILINEAR`: the transforms of most torchvision weights.
+    PilBilinearU8,
+    /// `torch.nn.functional.interpolate(…, mode="bilinear", align_corners=False)` of floats: no antialias. pytorch-fid,
+    /// and dgm-eval's Inception.
+    TorchBilinear,
+    /// The same with `antialias=True`: torchmetrics since 1.8, torchvision on float tensors.
+    TorchBilinearAntialias,
+    /// `torch.nn.functional.interpolate(…, mode="bicubic", antialias=True)` of floats, not clipped, so that values a
+    /// little below 0 and above 1 occur: EDM2's default for DINOv2.
+    TorchBicubicAntialias,
+    /// TensorFlow 1's `resize_bilinear`: output position x lies at x·in/out (no half-pixel centres), no antialias.
+    /// torch-fidelity, the original FID code and ADM's evaluator.
+    Tf1Bilinear,
 }
 
 impl Resampler {
@@ -17,6 +35,12 @@ impl Resampler {
     pub fn name(self) -> &'static str {
         match self {
             Resampler::PilBicubicF32 => "pil-bicubic-f32",
+            Resampler::PilBicubicU8 => "pil-bicubic-u8",
+            Resampler::PilBilinearU8 => "pil-bilinear-u8",
+            Resampler::TorchBilinear => "torch-bilinear",
+            Resampler::TorchBilinearAntialias => "torch-bilinear-antialias",
+            Resampler::TorchBicubicAntialias => "torch-bicubic-antialias",
+            Resampler::Tf1Bilinear => "tf1-bilinear",
         }
     }
 }
@@ -75,10 +99,13 @@ impl Preprocessing {
         }
     }
 
-    /// The picture as network input: `input_px` × `input_px` × 3 (H W C), f32 in [0, 1]; empty if `input_px` is 0.
+    /// The picture as network input: `input_px` × `input_px` × 3 (H W C), f32 in [0, 1] (but for
+    /// [`Resampler::TorchBicubicAntialias`], which overshoots); empty if `input_px` is 0.
     pub fn apply(self, picture: &Picture) -> Vec<f32> {
-        match self.resampler {
-            Resampler::PilBicubicF32 => resize::pil_bicubic_f32(picture, self),
-        }
+        resize::to_input(picture, self)
     }
 }
+
+#[cfg(test)]
+#[path = "preprocessing_tests.rs"]
+mod tests;

@@ -1,101 +1,208 @@
 //! Resize and crop: a picture becomes network input.
 //!
-//! The resampler gives the values of Pillow's `resize(…, BICUBIC)` on mode `F`, channel by channel: a cubic kernel
-//! with a = −0.5 whose support grows when shrinking, in float from the file's integers to the end, no rounding
-//! in between. `fixtures/image/resize.*` hold Pillow's own values.
+//! Every resampler is separable: along each axis an output position is a weighted sum of a few input positions. They
+//! differ in the weights ([`Window`]) and in the arithmetic: float from the file's integers to the end (here), or
+//! Pillow's 8-bit passes (`pil_u8.rs`). `fixtures/image/resize.*` and `preprocessing.*` hold the tools' own values.
 
 use super::picture::{Picture, Pixels};
-use super::preprocessing::{Fit, Preprocessing};
+use super::pil_u8;
+use super::preprocessing::{Fit, Preprocessing, Resampler};
 
-/// The picture as network input, f32 in [0, 1]; empty if the input has no pixels.
+/// The picture as network input, f32; empty if the input has no pixels.
 ///
 /// A side that already has its size is left alone, so a picture of the input's size gives exactly v/255 (v/65535 for
-/// 16 bits). Smaller pictures are enlarged by the same kernel. The operations and their order are fixed, so the bits
-/// are the same on every machine.
+/// 16 bits). Smaller pictures are enlarged. The operations and their order are fixed, so the bits are the same on
+/// every machine.
 ///
 /// # Source
-/// Kernel, support and window rounding: Pillow `src/libImaging/Resample.c`. Target size and crop offset: torchvision
-/// `transforms.Resize(px)` (long side `int(px · long / short)`) and `CenterCrop(px)` (offset rounded half to even).
-pub(super) fn pil_bicubic_f32(picture: &Picture, to: Preprocessing) -> Vec<f32> {
+/// Target size and crop offset: torchvision `transforms.Resize(px)` (long side `int(px · long / short)`) and
+/// `CenterCrop(px)` (offset rounded half to even). Kernels: [`Resampler`].
+pub(super) fn to_input(picture: &Picture, to: Preprocessing) -> Vec<f32> {
     let (width, height) = (picture.width() as usize, picture.height() as usize);
-    let px = to.input_px;
-    if px == 0 {
+    if to.input_px == 0 {
         return Vec::new();
     }
-    let (columns, rows) = match to.fit {
-        Fit::Crop => {
-            let short = width.min(height);
-            let axis = |length| Window::crop(length, short, to.short_px.max(px), px);
-            (axis(width), axis(height))
+    let (columns, rows) = (Axis::new(width, height, to), Axis::new(height, width, to));
+    let float = |window: fn(Axis) -> Window<f32>, range: Range| {
+        let (columns, rows) = (window(columns), window(rows));
+        match picture.pixels() {
+            Pixels::Rgb8(pixels) => resample(pixels, width, &columns, &rows, 255.0, range),
+            Pixels::Rgb16(pixels) => resample(pixels, width, &columns, &rows, 65535.0, range),
         }
-        Fit::Squash => (Window::new(width, px, 0, px), Window::new(height, px, 0, px)),
     };
-    match picture.pixels() {
-        Pixels::Rgb8(pixels) => resample(pixels, width, &columns, &rows, 255.0),
-        Pixels::Rgb16(pixels) => resample(pixels, width, &columns, &rows, 65535.0),
+    match to.resampler {
+        Resampler::PilBicubicF32 => float(|a| antialiased(&CUBIC, a, as_is).into_f32(), Range::Clamped),
+        Resampler::PilBicubicU8 => pil_u8::resample(picture, &CUBIC, columns, rows),
+        Resampler::PilBilinearU8 => pil_u8::resample(picture, &TRIANGLE, columns, rows),
+        Resampler::TorchBicubicAntialias => float(|a| antialiased(&CUBIC, a, to_f32).into_f32(), Range::Free),
+        Resampler::TorchBilinearAntialias => {
+            float(|a| antialiased(&TRIANGLE, a, to_f32).into_f32(), Range::Free)
+        }
+        Resampler::TorchBilinear => float(half_pixel_bilinear, Range::Free),
+        Resampler::Tf1Bilinear => float(tf1_bilinear, Range::Free),
+    }
+}
+
+/// Whether values that a kernel carried beyond black and white are brought back.
+#[derive(Clone, Copy, PartialEq)]
+enum Range {
+    Clamped,
+    Free,
+}
+
+/// One axis on its way: `input` positions become `output`, of which `count` from `first` on are kept.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Axis {
+    pub(super) input: usize,
+    pub(super) output: usize,
+    pub(super) first: usize,
+    pub(super) count: usize,
+}
+
+impl Axis {
+    /// The axis of length `length` of a picture whose other side is `other`.
+    fn new(length: usize, other: usize, to: Preprocessing) -> Axis {
+        let px = to.input_px;
+        match to.fit {
+            Fit::Crop => {
+                let output = to.short_px.max(px) * length / length.min(other);
+                Axis { input: length, output, first: centre_offset(output - px), count: px }
+            }
+            Fit::Squash => Axis { input: length, output: px, first: 0, count: px },
+        }
+    }
+
+    /// The kept output positions.
+    fn kept(self) -> std::ops::Range<usize> {
+        self.first..self.first + self.count
     }
 }
 
 /// The weights of the output positions that are kept along one axis.
-struct Window {
+pub(super) struct Window<W> {
     /// For each kept output position: its first input position, and where its weights start.
     taps: Vec<(usize, usize)>,
     /// All weights, position after position.
-    weights: Vec<f32>,
+    weights: Vec<W>,
 }
 
-impl Window {
-    /// The axis of length `length` of a picture whose short side is `short`, resized to `short_px` and cropped to `px`.
-    fn crop(length: usize, short: usize, short_px: usize, px: usize) -> Window {
-        let resized = short_px * length / short;
-        Window::new(length, resized, centre_offset(resized - px), px)
+impl<W> Window<W> {
+    fn with_capacity(count: usize) -> Self {
+        Window { taps: Vec::with_capacity(count), weights: Vec::new() }
     }
 
-    /// `count` positions from `first` on, of an axis of `input` positions resized to `output`.
-    fn new(input: usize, output: usize, first: usize, count: usize) -> Window {
-        if input == output {
-            return Window {
-                taps: (first..first + count).map(|x| (x, x - first)).collect(),
-                weights: vec![1.0; count],
-            };
-        }
-        let scale = input as f64 / output as f64;
-        let filter_scale = scale.max(1.0);
-        let support = 2.0 * filter_scale;
-        let mut taps = Vec::with_capacity(count);
-        let mut weights = Vec::new();
-        let mut window = Vec::new();
-        for x in first..first + count {
-            let centre = (x as f64 + 0.5) * scale;
-            // Pillow's C casts drop the fraction, towards zero.
-            let start = ((centre - support + 0.5) as i64).max(0) as usize;
-            let end = ((centre + support + 0.5) as i64).min(input as i64) as usize;
-            window.clear();
-            window.extend((start..end).map(|i| cubic((i as f64 - centre + 0.5) / filter_scale)));
-            let total: f64 = window.iter().sum();
-            taps.push((start, weights.len()));
-            weights.extend(window.iter().map(|w| (w / total) as f32));
-        }
-        Window { taps, weights }
+    /// The next position: weights of the input positions from `start` on.
+    fn push(&mut self, start: usize, weights: impl IntoIterator<Item = W>) {
+        self.taps.push((start, self.weights.len()));
+        self.weights.extend(weights);
     }
 
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.taps.len()
     }
 
     /// The first input position and the weights of kept position `i`.
-    fn at(&self, i: usize) -> (usize, &[f32]) {
+    pub(super) fn at(&self, i: usize) -> (usize, &[W]) {
         let (start, from) = self.taps[i];
         let to = self.taps.get(i + 1).map_or(self.weights.len(), |next| next.1);
         (start, &self.weights[from..to])
     }
 
     /// The input positions that any kept position reads.
-    fn reads(&self) -> std::ops::Range<usize> {
+    pub(super) fn reads(&self) -> std::ops::Range<usize> {
         let start = (0..self.len()).map(|i| self.at(i).0).min().unwrap_or(0);
         let end = (0..self.len()).map(|i| self.at(i).0 + self.at(i).1.len()).max().unwrap_or(0);
         start..end
     }
+
+    pub(super) fn map<V>(self, weight: impl Fn(W) -> V) -> Window<V> {
+        Window { taps: self.taps, weights: self.weights.into_iter().map(weight).collect() }
+    }
+}
+
+impl Window<f64> {
+    fn into_f32(self) -> Window<f32> {
+        self.map(|w| w as f32)
+    }
+}
+
+/// A resampling kernel: how far it reaches at scale 1, and its value.
+pub(super) struct Kernel {
+    support: f64,
+    value: fn(f64) -> f64,
+}
+
+/// Cubic convolution with a = −0.5 (Catmull–Rom), the one of Pillow and of torch's antialiased bicubic.
+pub(super) const CUBIC: Kernel = Kernel { support: 2.0, value: cubic };
+/// Linear interpolation.
+pub(super) const TRIANGLE: Kernel = Kernel { support: 1.0, value: |x| (1.0 - x.abs()).max(0.0) };
+
+/// Places along an axis as Pillow has them: f64.
+pub(super) fn as_is(place: f64) -> f64 {
+    place
+}
+
+/// Places along an axis as PyTorch has them for f32 images.
+fn to_f32(place: f64) -> f64 {
+    f64::from(place as f32)
+}
+
+/// A kernel whose support grows when shrinking. `rounded` is done to every place: it decides weights in the sixth digit.
+///
+/// # Source
+/// Support, window rounding and normalisation: Pillow `src/libImaging/Resample.c`; PyTorch's
+/// `aten/src/ATen/native/cpu/UpSampleKernel.cpp` (`antialias=True`) has the same.
+pub(super) fn antialiased(kernel: &Kernel, axis: Axis, rounded: fn(f64) -> f64) -> Window<f64> {
+    let Axis { input, output, count, .. } = axis;
+    let mut all = Window::with_capacity(count);
+    if input == output {
+        axis.kept().for_each(|x| all.push(x, [1.0]));
+        return all;
+    }
+    let scale = rounded(input as f64 / output as f64);
+    let filter_scale = scale.max(1.0);
+    let support = kernel.support * filter_scale;
+    let mut window = Vec::new();
+    for x in axis.kept() {
+        let centre = rounded((x as f64 + 0.5) * scale);
+        // The C casts drop the fraction, towards zero.
+        let start = ((centre - support + 0.5) as i64).max(0) as usize;
+        let end = ((centre + support + 0.5) as i64).min(input as i64) as usize;
+        let place = |i: usize| rounded(rounded(i as f64 - centre) + 0.5);
+        window.clear();
+        window.extend((start..end).map(|i| (kernel.value)(rounded(place(i) / filter_scale))));
+        let total: f64 = window.iter().sum();
+        all.push(start, window.iter().map(|w| w / total));
+    }
+    all
+}
+
+/// Between the two nearest pixel centres, without antialias, in f32 as PyTorch computes it.
+fn half_pixel_bilinear(axis: Axis) -> Window<f32> {
+    let scale = axis.input as f32 / axis.output as f32;
+    two_taps(axis, |x| (scale * (x as f32 + 0.5) - 0.5).max(0.0))
+}
+
+/// As TensorFlow 1 resizes: output position x lies at x·input/output, pixels counted from their corners.
+fn tf1_bilinear(axis: Axis) -> Window<f32> {
+    let scale = axis.input as f32 / axis.output as f32;
+    two_taps(axis, |x| x as f32 * scale)
+}
+
+/// Linear interpolation at `place`; the last pixel stands for what lies beyond it.
+fn two_taps(axis: Axis, place: impl Fn(usize) -> f32) -> Window<f32> {
+    let mut all = Window::with_capacity(axis.count);
+    for x in axis.kept() {
+        let at = place(x);
+        let low = (at as usize).min(axis.input - 1);
+        let part = at - low as f32;
+        if low + 1 < axis.input {
+            all.push(low, [1.0 - part, part]);
+        } else {
+            all.push(low, [1.0]);
+        }
+    }
+    all
 }
 
 /// Half of `surplus`, a half rounded to the even neighbour as Python's `round` does.
@@ -140,9 +247,10 @@ impl Sample for u16 {
 fn resample<T: Sample>(
     pixels: &[T],
     width: usize,
-    columns: &Window,
-    rows: &Window,
+    columns: &Window<f32>,
+    rows: &Window<f32>,
     full_scale: f32,
+    range: Range,
 ) -> Vec<f32> {
     #[cfg(target_arch = "x86_64")]
     {
@@ -150,18 +258,19 @@ fn resample<T: Sample>(
         fn with_avx2<T: Sample>(
             pixels: &[T],
             width: usize,
-            columns: &Window,
-            rows: &Window,
+            columns: &Window<f32>,
+            rows: &Window<f32>,
             full: f32,
+            range: Range,
         ) -> Vec<f32> {
-            resample_passes(pixels, width, columns, rows, full)
+            resample_passes(pixels, width, columns, rows, full, range)
         }
         if is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has AVX2, asked for in the line above.
-            return unsafe { with_avx2(pixels, width, columns, rows, full_scale) };
+            return unsafe { with_avx2(pixels, width, columns, rows, full_scale, range) };
         }
     }
-    resample_passes(pixels, width, columns, rows, full_scale)
+    resample_passes(pixels, width, columns, rows, full_scale, range)
 }
 
 /// Output rows computed together, so that one weight serves several pixels.
@@ -173,9 +282,10 @@ const BATCH: usize = 4;
 fn resample_passes<T: Sample>(
     pixels: &[T],
     width: usize,
-    columns: &Window,
-    rows: &Window,
+    columns: &Window<f32>,
+    rows: &Window<f32>,
     full_scale: f32,
+    range: Range,
 ) -> Vec<f32> {
     let reads = columns.reads();
     let mut row = vec![0f32; reads.len() * 3];
@@ -207,7 +317,10 @@ fn resample_passes<T: Sample>(
             }
         }
     }
-    out.iter_mut().for_each(|v| *v = v.clamp(0.0, full_scale) / full_scale);
+    if range == Range::Clamped {
+        out.iter_mut().for_each(|v| *v = v.clamp(0.0, full_scale));
+    }
+    out.iter_mut().for_each(|v| *v /= full_scale);
     out
 }
 
