@@ -219,13 +219,8 @@ impl Graph {
 
     /// For each node, whether an output depends on it.
     pub fn needed(&self) -> Vec<bool> {
-        self.needed_for(&self.outputs())
-    }
-
-    /// For each node, whether one of `outputs` depends on it.
-    pub(crate) fn needed_for(&self, outputs: &[NodeId]) -> Vec<bool> {
         let mut needed = vec![false; self.nodes.len()];
-        outputs.iter().for_each(|&n| needed[n] = true);
+        self.outputs().iter().for_each(|&n| needed[n] = true);
         for id in (0..self.nodes.len()).rev() {
             if needed[id] {
                 self.nodes[id].inputs.iter().for_each(|&n| needed[n] = true);
