@@ -221,10 +221,10 @@ def sampled(vector, most: int) -> dict:
 def taps(case, net, image) -> list:
     """What the network gives at every tap, and the gradient of ⟨that, u values of cotangent.NAME⟩ by the pixels."""
     found = []
-    if vits.handles(case.network):
-        places = vits.taps(case, net.body)
-    else:
+    if convnets.handles(case.network):
         places = [(name, None, *place) for name, place in convnets.taps(case, net.body).items()]
+    else:
+        places = vits.taps(case, net.body)
     for name, read_as, module, pool in places:
         caught = []
         hook = module.register_forward_hook(lambda module, args, output: caught.append(output))
@@ -293,7 +293,8 @@ def fixture(case) -> dict:
     }
     if kinks:
         result["kinks"] = kinks
-    if convnets.handles(case.network) or vits.handles(case.network):
+    # one DINOv2 is enough: its builder is the one of the other vision transformers
+    if convnets.handles(case.network) or vits.handles(case.network) or case.name == "dinov2-vits14-reg4-56":
         result["taps"] = taps(case, net, image)
     if derivatives:
         y1, y2 = derivatives

@@ -343,48 +343,41 @@ def feature_of_open_clip(case, tensors: dict, images):
         return net.eval().encode_image(images)
 
 
+def input_px(network: str) -> int:
+    """Side of the published network's input, pixels."""
+    return 336 if network.endswith("-336") else 224
+
+
 def taps(case, net: nn.Module) -> list:
-    """(name of a tap, pool or None for the usual one, module whose output it is, how that becomes B×D)."""
-
-    def patches(x):
-        return x.flatten(2).transpose(1, 2) if x.ndim == 4 else x
-
-    def mean(x):
-        return patches(x).mean(1)
-
-    def without_prefix(x):
-        return x[:, 1:]
-
-    def deviation(x):
-        return x.std(1, correction=0)
+    """For timm's DINOv2 too. (name of a tap, pool or None for the usual one, module whose output it is, how that becomes B×D)."""
 
     if case.network.startswith("clip-"):
-        tower = net.net.vision_model
+        tower, prefix = net.net.vision_model, 1
         stages = {"conv1": tower.embeddings.patch_embedding, "ln_pre": tower.pre_layrnorm}
         stages |= {f"transformer.resblocks.{n}": layer for n, layer in enumerate(tower.encoder.layers)}
         # transformers norms the class token only
         extra = [("ln_post", None, tower.post_layernorm, lambda x: x)]
-        has_class = True
     else:
-        tower = net.net
+        tower, prefix = net.net, net.net.num_prefix_tokens
         stages = {"patch_embed": tower.patch_embed.proj}
         stages |= {f"blocks.{n}": block for n, block in enumerate(tower.blocks)} | {"norm": tower.norm}
-        extra, has_class = [], not case.network.startswith("siglip-")
+        extra = []
+
+    def patches(x):
+        return x.flatten(2).transpose(1, 2) if x.ndim == 4 else x[:, prefix:]
+
+    def mean(x):
+        return patches(x).mean(1)
+
+    def deviation(x):
+        return patches(x).std(1, correction=0)
+
     found = []
     for name, module in stages.items():
-        is_map = name in ("conv1", "patch_embed")
-        if is_map or not has_class:
-            found += [(name, None, module, mean), (name, "std", module, lambda x: deviation(patches(x)))]
-        elif name == "ln_pre":
-            # the class token has not seen the image here, and is not offered
-            found += [
-                (name, None, module, lambda x: mean(without_prefix(x))),
-                (name, "std", module, lambda x: deviation(without_prefix(x))),
-            ]
+        # before the first block the class token has not seen the image: it is not offered
+        if prefix and name not in ("conv1", "patch_embed", "ln_pre"):
+            found += [(name, None, module, lambda x: x[:, 0]), (name, "mean", module, mean)]
         else:
-            found += [
-                (name, None, module, lambda x: x[:, 0]),
-                (name, "mean", module, lambda x: mean(without_prefix(x))),
-                (name, "std", module, lambda x: deviation(without_prefix(x))),
-            ]
+            found.append((name, None, module, mean))
+        found.append((name, "std", module, deviation))
     return found + extra

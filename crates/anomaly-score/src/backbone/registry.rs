@@ -469,12 +469,7 @@ mod tests {
             assert_eq!(graph.shape(output).len(), entry.feature_dim, "{}", entry.name);
             assert_eq!(graph.first_kink().is_none(), entry.is_smooth(), "{}", entry.name);
             let layers = entry.layers().unwrap();
-            assert!(
-                layers.len() >= 3 || entry.name.starts_with("dinov2"),
-                "{}: {} layers",
-                entry.name,
-                layers.len()
-            );
+            assert!(layers.len() >= 3, "{}: {} layers", entry.name, layers.len());
             for (i, layer) in layers.iter().enumerate() {
                 assert!(layers[..i].iter().all(|l| l.name != layer.name), "{}: {}", entry.name, layer.name);
             }
