@@ -267,3 +267,46 @@ def taps(case, net: nn.Module) -> dict:
     branch = layers["Mixed_6d"].branch1x1
     found["spatial"] = (branch, lambda x: x[:, :7].permute(0, 2, 3, 1).flatten(1))
     return found
+
+
+def check_torch_fidelity():
+    """torch-fidelity's Inception takes the same tensors under the same names as pytorch-fid's, and gives the same features.
+
+    Its own resize is on the way: an 8-bit image of 299 px passes it untouched.
+    """
+    import numpy as np
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    import backbones
+
+    case = backbones.Case("check", "inception-v3-fid", 299)
+    values = {spec.name: spec.generate() for spec in backbones.specs(case)}
+    names = ["64", "192", "768", "2048", "logits_unbiased"]
+    with (
+        mock.patch("torch_fidelity.feature_extractor_inceptionv3.load_state_dict_from_url", return_value={}),
+        mock.patch.object(nn.Module, "load_state_dict"),
+    ):
+        other = FeatureExtractorInceptionV3("check", names, feature_extractor_internal_dtype="float64")
+    state = {k: v for k, v in values.items()}
+    state |= {k: torch.tensor(0) for k in other.state_dict() if k.endswith("num_batches_tracked")}
+    other.load_state_dict({k: v.double() if v.is_floating_point() else v for k, v in state.items()}, strict=True)
+    pixels = torch.from_numpy(np.random.default_rng(5).integers(0, 256, (1, 3, 299, 299), np.uint8))
+    net = backbones.backbone(case, values)
+    caught = {}
+    places = taps(case, net.body)
+    for name in names:
+        module, pool = places[name]
+        module.register_forward_hook(lambda m, a, out, name=name, pool=pool: caught.__setitem__(name, pool(out)))
+    with torch.inference_mode():
+        theirs = other(pixels)
+        net(pixels.double() / 255)
+    for name, found in zip(names, theirs):
+        error = ((caught[name] - found.double()).norm() / found.double().norm()).item()
+        print(f"{name}: {tuple(found.shape)}, relative difference {error:.1e}")
+        # torch-fidelity resizes in f32 and gives its features out as f32
+        if error > 5e-7:
+            raise RuntimeError(f"{name} differs")
+
+
+if __name__ == "__main__":
+    check_torch_fidelity()

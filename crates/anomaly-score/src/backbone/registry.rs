@@ -1,7 +1,9 @@
 //! The registry: name → network, preprocessing, where its weights come from.
 
 use nn::graph::Graph;
-use nn::network::{Normalisation, clip, dinov2, efficientnet_lite, resnet_cifar, siglip, vit};
+use nn::network::{
+    Normalisation, clip, convnext, dinov2, efficientnet_lite, inception_v3, resnet, resnet_cifar, siglip, vit,
+};
 use nn::tap::{Pool, Tap};
 use nn::tensor::Shape;
 use nn::weights::Weights;
@@ -92,6 +94,9 @@ pub(super) enum Architecture {
     EfficientNetLite(efficientnet_lite::Config),
     ResNetCifar(usize),
     Dinov2(dinov2::Config),
+    ConvNext(convnext::Config),
+    ResNet(resnet::Config, Normalisation),
+    InceptionV3Fid,
     Vit(vit::Config, Normalisation),
     Clip(clip::Config),
     Siglip(siglip::Config),
@@ -169,6 +174,40 @@ const fn clip_vit(name: &'static str, config: clip::Config, px: usize, origin: O
         feature_dim: config.embed_dim,
         origin,
         architecture: Architecture::Clip(config),
+    }
+}
+
+/// The authors' and timm's evaluation transform. torchvision's own weights were evaluated otherwise: bilinear, short
+/// side 236 (tiny), 230 (small) or 232 pixels.
+const fn convnext(
+    name: &'static str,
+    config: convnext::Config,
+    repo: &'static str,
+    note: &'static str,
+) -> Entry {
+    Entry {
+        name,
+        preprocessing: Preprocessing::crop_from(Resampler::PilBicubicU8, 256, 224),
+        feature_dim: config.feature_dim(),
+        origin: Origin::hub(repo, "model.safetensors", note, "Apache-2.0"),
+        architecture: Architecture::ConvNext(config),
+    }
+}
+
+/// torchvision's evaluation transform of its first weights (`IMAGENET1K_V1`), and SwAV's. The second weights of ResNet-50
+/// were evaluated with a short side of 232 pixels.
+const fn resnet(
+    name: &'static str,
+    config: resnet::Config,
+    normalisation: Normalisation,
+    origin: Origin,
+) -> Entry {
+    Entry {
+        name,
+        preprocessing: Preprocessing::crop_from(Resampler::PilBilinearU8, 256, 224),
+        feature_dim: config.feature_dim(),
+        origin,
+        architecture: Architecture::ResNet(config, normalisation),
     }
 }
 
@@ -362,6 +401,72 @@ pub static BACKBONES: &[Entry] = &[
         ),
         architecture: Architecture::Siglip(siglip::VITB16),
     },
+    convnext(
+        "convnext-tiny",
+        convnext::TINY,
+        "timm/convnext_tiny.fb_in1k",
+        "or facebook/convnext-tiny-224, convnext_tiny-983f1562.pth (torchvision), convnext_tiny_1k_224_ema.pth (authors)",
+    ),
+    convnext(
+        "convnext-small",
+        convnext::SMALL,
+        "timm/convnext_small.fb_in1k",
+        "or facebook/convnext-small-224, convnext_small-0c510722.pth (torchvision), convnext_small_1k_224_ema.pth (authors)",
+    ),
+    convnext(
+        "convnext-base",
+        convnext::BASE,
+        "timm/convnext_base.fb_in1k",
+        "or facebook/convnext-base-224, convnext_base-6075fbad.pth (torchvision), convnext_base_1k_224_ema.pth (authors)",
+    ),
+    convnext(
+        "convnext-large",
+        convnext::LARGE,
+        "timm/convnext_large.fb_in1k",
+        "or facebook/convnext-large-224, convnext_large-ea097f82.pth (torchvision), convnext_large_1k_224_ema.pth (authors)",
+    ),
+    resnet(
+        "resnet18",
+        resnet::RESNET18,
+        Normalisation::IMAGENET,
+        Origin::hub(
+            "timm/resnet18.tv_in1k",
+            "model.safetensors",
+            "or torchvision's resnet18-f37072fd.pth",
+            "BSD-3-Clause",
+        ),
+    ),
+    resnet(
+        "resnet50",
+        resnet::RESNET50,
+        Normalisation::IMAGENET,
+        Origin::hub(
+            "timm/resnet50.tv_in1k",
+            "model.safetensors",
+            "or torchvision's resnet50-0676ba61.pth",
+            "BSD-3-Clause",
+        ),
+    ),
+    resnet(
+        "swav-resnet50",
+        resnet::RESNET50,
+        resnet::NORMALISATION_SWAV,
+        Origin::elsewhere(
+            "facebookresearch/swav on GitHub, 800 epochs: swav_800ep_pretrain.pth.tar",
+            "CC-BY-NC-4.0",
+        ),
+    ),
+    Entry {
+        name: "inception-v3-fid",
+        preprocessing: Preprocessing::squash(Resampler::Tf1Bilinear, inception_v3::INPUT_PX),
+        feature_dim: inception_v3::FEATURE_DIM,
+        origin: Origin::elsewhere(
+            "pytorch-fid's pt_inception-2015-12-05-6726825d.pth or torch-fidelity's weights-inception-2015-12-05-6726825d.pth, \
+             among their releases on GitHub",
+            "Apache-2.0",
+        ),
+        architecture: Architecture::InceptionV3Fid,
+    },
 ];
 
 impl Entry {
@@ -380,8 +485,12 @@ impl Entry {
     /// Whether second derivatives mean anything, so that the `exact` protocol applies.
     pub fn is_smooth(&self) -> bool {
         match self.architecture {
-            Architecture::EfficientNetLite(_) | Architecture::ResNetCifar(_) => false,
+            Architecture::EfficientNetLite(_)
+            | Architecture::ResNetCifar(_)
+            | Architecture::ResNet(..)
+            | Architecture::InceptionV3Fid => false,
             Architecture::Dinov2(_)
+            | Architecture::ConvNext(_)
             | Architecture::Vit(..)
             | Architecture::Clip(_)
             | Architecture::Siglip(_) => true,
@@ -434,6 +543,16 @@ impl Entry {
             Architecture::ResNetCifar(depth) => {
                 (resnet_cifar::graph(depth, px, imagenet, &mut weights)?, resnet_cifar::is_ignorable)
             }
+            Architecture::ConvNext(config) => {
+                (convnext::graph(config, px, imagenet, &mut weights)?, convnext::is_ignorable)
+            }
+            Architecture::ResNet(config, normalisation) => {
+                (resnet::graph(config, px, normalisation, &mut weights)?, resnet::is_ignorable)
+            }
+            Architecture::InceptionV3Fid => (
+                inception_v3::graph(px, inception_v3::NORMALISATION, &mut weights)?,
+                inception_v3::is_ignorable,
+            ),
             Architecture::Dinov2(config) => {
                 (dinov2::graph(config, px, imagenet, &mut weights)?, dinov2::is_ignorable)
             }

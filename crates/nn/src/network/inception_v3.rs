@@ -39,12 +39,8 @@ pub const INPUT_PX: usize = 299;
 /// Below this a window somewhere sees no pixel.
 const LEAST_PX: usize = 75;
 
-/// TensorFlow's (x − 128)/128 on 0…255.
-pub const NORMALISATION_TF: Normalisation =
-    Normalisation { mean: [128.0 / 255.0; 3], std: [128.0 / 255.0; 3] };
-
-/// pytorch-fid's 2x − 1 on [0, 1].
-pub const NORMALISATION_PYTORCH_FID: Normalisation = Normalisation { mean: [0.5; 3], std: [0.5; 3] };
+/// TensorFlow's (x − 128)/128 on 0…255. (pytorch-fid has 2x − 1 on [0, 1].)
+pub const NORMALISATION: Normalisation = Normalisation { mean: [128.0 / 255.0; 3], std: [128.0 / 255.0; 3] };
 
 /// Mean of a 3×3 window, padding not counted.
 const AVERAGE: PoolKind = PoolKind::Average { count_padding: false };

@@ -34,6 +34,10 @@ pub const RESNET18: Config = Config { blocks: [2, 2, 2, 2], bottleneck: false };
 /// ResNet-50.
 pub const RESNET50: Config = Config { blocks: [3, 4, 6, 3], bottleneck: true };
 
+/// What SwAV trains and evaluates with; the first deviation is not ImageNet's .229 (`src/multicropdataset.py`).
+pub const NORMALISATION_SWAV: Normalisation =
+    Normalisation { mean: [0.485, 0.456, 0.406], std: [0.228, 0.224, 0.225] };
+
 impl Config {
     /// Length of the feature.
     pub const fn feature_dim(self) -> usize {
