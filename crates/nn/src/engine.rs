@@ -21,13 +21,14 @@ use crate::op::reduce::ReduceRule;
 use crate::op::shortcut::Shortcut;
 use crate::op::softmax::Softmax;
 use crate::op::tokens::{FirstTokens, Tokens};
-use crate::op::{Back, Rule, Saved};
+use crate::op::{Back, Rule, Saved, Slope};
 use crate::pass::{Known, Reduced};
 use crate::real::Real;
 use crate::tensor::{Gradients, Shape, Tensor, Workspace};
 use crate::{Error, ErrorKind, Result};
 
 struct Step<T: Real> {
+    info: StepInfo,
     rule: Box<dyn Rule<T>>,
     /// The first of the nodes it computes; `output` is the last.
     first: NodeId,
@@ -35,11 +36,34 @@ struct Step<T: Real> {
     output: NodeId,
 }
 
+/// What a step of a compiled network is, for profiles.
+#[derive(Clone, Debug)]
+pub struct StepInfo {
+    /// The layer's upstream name.
+    pub name: String,
+    /// The operator.
+    pub kind: &'static str,
+    /// Floating-point operations of the forward pass: two a multiply-add, pointwise work not counted.
+    pub flops: usize,
+    /// Shape of the output.
+    pub shape: Shape,
+}
+
+/// A step at its place in a plan.
+struct Planned {
+    /// Index into the network's steps.
+    step: usize,
+    /// Nodes that no later step of the plan reads.
+    done: Vec<NodeId>,
+    /// For each input: the step that makes it, if this step alone reads it and its gradient is to be
+    /// multiplied by the slope of an activation.
+    slope_of: Vec<Option<usize>>,
+}
+
 /// The steps that some outputs depend on, and how long values live meanwhile.
 struct Plan {
     outputs: Vec<NodeId>,
-    /// Indices into the network's steps, and the nodes that no later step of the plan reads.
-    steps: Vec<(usize, Vec<NodeId>)>,
+    steps: Vec<Planned>,
     /// Nodes whose values a vjp reads.
     kept: Vec<bool>,
 }
@@ -107,9 +131,15 @@ impl Plan {
             let index = steps.iter().position(same).unwrap_or_else(|| {
                 let shapes: Vec<Shape> = node.inputs.iter().map(|&input| nodes[input].shape).collect();
                 let residual = inputs.len() > node.inputs.len();
-                let rule = make_rule(isa, &node.op, &shapes, activation, residual);
+                let rule = T::rule(isa, &node.op, &shapes, activation, residual);
                 let inputs = inputs.iter().map(|&input| ids[input]).collect();
-                steps.push(Step { rule, first, inputs, output });
+                let info = StepInfo {
+                    name: graph.nodes()[node.origin.0].name.clone(),
+                    kind: node.op.kind(),
+                    flops: node.op.flops(&shapes, node.shape),
+                    shape: node.shape,
+                };
+                steps.push(Step { info, rule, first, inputs, output });
                 steps.len() - 1
             });
             chosen.push(index);
@@ -122,10 +152,16 @@ impl Plan {
         let mut kept = vec![false; nodes];
         let mut read = vec![false; nodes];
         outputs.iter().for_each(|&n| read[n] = true);
-        let mut with_done = Vec::with_capacity(chosen.len());
+        let mut uses = vec![0; nodes];
+        chosen.iter().flat_map(|&i| &steps[i].inputs).chain(&outputs).for_each(|&n| uses[n] += 1);
+        let mut made_by = vec![None; nodes];
+        for &i in &chosen {
+            made_by[steps[i].output] = (steps[i].rule.activation() != Activation::Identity).then_some(i);
+        }
+        let mut planned = Vec::with_capacity(chosen.len());
         // Backwards: the first reader met is the last that runs.
-        for i in chosen.into_iter().rev() {
-            let Step { rule, inputs, output, .. } = &steps[i];
+        for step in chosen.into_iter().rev() {
+            let Step { rule, inputs, output, .. } = &steps[step];
             let mut done = Vec::new();
             for &n in inputs {
                 if !std::mem::replace(&mut read[n], true) {
@@ -134,10 +170,11 @@ impl Plan {
                 kept[n] |= rule.keeps_inputs();
             }
             kept[*output] |= rule.keeps_output();
-            with_done.push((i, done));
+            let slope_of = inputs.iter().map(|&n| made_by[n].filter(|_| uses[n] == 1)).collect();
+            planned.push(Planned { step, done, slope_of });
         }
-        with_done.reverse();
-        Plan { outputs, steps: with_done, kept }
+        planned.reverse();
+        Plan { outputs, steps: planned, kept }
     }
 }
 
@@ -185,6 +222,11 @@ impl<T: Real> Network<T> {
             single,
             kink: graph.first_kink().map(|n| n.name.clone()),
         }
+    }
+
+    /// The steps, in the order they run.
+    pub fn steps(&self) -> impl Iterator<Item = &StepInfo> {
+        self.steps.iter().map(|s| &s.info)
     }
 
     /// Memory for one thread.
@@ -266,14 +308,16 @@ impl<T: Real> Network<T> {
                     _ => value.into_iter().for_each(|v| ws.pool.give(v.data)),
                 }
             };
-        for (i, done) in &plan.steps {
+        for Planned { step: i, done, .. } in &plan.steps {
             let step = &self.steps[*i];
             let inputs: Vec<&Tensor<T>> = step
                 .inputs
                 .iter()
                 .map(|&n| values[n].as_ref().expect("inputs are computed before their readers"))
                 .collect();
+            let lap = ws.clock.start();
             let (value, saved) = step.rule.forward(ws, &inputs, self.shapes[step.output], tape.is_some());
+            ws.clock.stop(*i, lap);
             values[step.output] = Some(value);
             for &n in done {
                 let value = values[n].take();
@@ -297,23 +341,39 @@ impl<T: Real> Network<T> {
     pub fn vjp(&self, ws: &mut Workspace<T>, mut tape: Tape<T>, cotangent: &[T]) -> Vec<T> {
         let plan = &self.single[tape.output];
         let output = plan.outputs[0];
-        let mut gradients = Gradients { slots: (0..self.shapes.len()).map(|_| None).collect() };
+        let mut gradients = Gradients {
+            slots: (0..self.shapes.len()).map(|_| None).collect(),
+            pulled: vec![false; self.shapes.len()],
+        };
         let mut seed = ws.tensor(self.shapes[output], 1);
         seed.data.copy_from_slice(cotangent);
         gradients.slots[output] = Some(seed);
-        for &(i, _) in plan.steps.iter().rev() {
+        for planned in plan.steps.iter().rev() {
+            let i = planned.step;
             let step = &self.steps[i];
             // A step whose output nothing differentiable reads has no gradient.
             let Some(grad) = gradients.slots[step.output].take() else { continue };
             let shapes: Vec<Shape> = step.inputs.iter().map(|&n| self.shapes[n]).collect();
+            let saved = tape.saved[i].take();
+            let slope = |(maker, &n): (&Option<usize>, &NodeId)| {
+                maker.and_then(|m| match (&tape.saved[m], &tape.values[n]) {
+                    (Some(slope), _) => Some(Slope::Saved(&slope[..])),
+                    (None, Some(y)) => Some(Slope::Output(self.steps[m].rule.activation(), &y.data[..])),
+                    (None, None) => None,
+                })
+            };
             let back = Back {
+                pulled: gradients.pulled[step.output],
+                slopes: planned.slope_of.iter().zip(&step.inputs).map(slope).collect(),
                 nodes: &step.inputs,
                 shapes: &shapes,
                 inputs: step.inputs.iter().map(|&n| tape.values[n].as_ref()).collect(),
                 output: tape.values[step.output].as_ref(),
-                saved: tape.saved[i].take(),
+                saved,
             };
+            let lap = ws.clock.start();
             step.rule.vjp(ws, grad, back, &mut gradients);
+            ws.clock.stop(i, lap);
             if let Some(value) = tape.values[step.output].take() {
                 ws.pool.give(value.data);
             }
@@ -393,7 +453,9 @@ impl<T: Real> Network<T> {
     }
 }
 
-fn make_rule<T: Real>(
+/// The rule of an operator and of what merges into it. Called by [`Real::rule`] alone, so that all kernels are
+/// compiled in this crate, once.
+pub(crate) fn make_rule<T: Real>(
     isa: Isa,
     op: &Op,
     inputs: &[Shape],

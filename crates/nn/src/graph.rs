@@ -126,6 +126,49 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// The operator's name.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Op::Input => "input",
+            Op::Affine { .. } => "affine",
+            Op::Conv { window, groups: 1, .. } if window.is_point() => "linear",
+            Op::Conv { groups: 2.., .. } => "grouped conv",
+            Op::Conv { .. } => "conv",
+            Op::Depthwise { .. } => "depthwise",
+            Op::Activation(_) => "activation",
+            Op::Add => "add",
+            Op::Concat => "concat",
+            Op::Channels { .. } => "channels",
+            Op::Binary(..) => "binary",
+            Op::Pointwise(_) => "pointwise",
+            Op::Rearrange(..) => "rearrange",
+            Op::Reduce(..) => "reduce",
+            Op::MatMul(..) => "matmul",
+            Op::Softmax => "softmax",
+            Op::Pool { .. } => "pool",
+            Op::PoolRows { .. } => "pool rows",
+            Op::GlobalAveragePool => "global average pool",
+            Op::LayerNorm { .. } => "layer norm",
+            Op::Attention(_) => "attention",
+            Op::Tokens { .. } => "tokens",
+            Op::FirstTokens(_) => "first tokens",
+            Op::GatedSilu => "gated silu",
+            Op::Shortcut { .. } => "shortcut",
+        }
+    }
+
+    /// Floating-point operations of one forward pass: two a multiply-add, pointwise work not counted.
+    pub fn flops(&self, inputs: &[Shape], output: Shape) -> usize {
+        match self {
+            Op::Conv { weight, .. } => 2 * output.rows() * weight.len(),
+            Op::Depthwise { window, .. } => 2 * output.len() * window.kh * window.kw,
+            Op::Attention(a) => 4 * output.len() * inputs[a.key.input].rows(),
+            _ => 0,
+        }
+    }
+}
+
 /// A named node.
 #[derive(Clone, Debug)]
 pub struct Node {

@@ -3,7 +3,16 @@
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use crate::engine::make_rule;
+use crate::graph::Op;
+use crate::kernel::isa::Isa;
 use crate::kernel::math;
+use crate::kernel::vector::Vector;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::vector::{Plain, x86};
+use crate::op::Rule;
+use crate::op::activation::Activation;
+use crate::tensor::Shape;
 
 /// A floating-point type the engine computes in.
 pub trait Real:
@@ -23,6 +32,25 @@ pub trait Real:
     + SubAssign
     + MulAssign
 {
+    /// A register of AVX-512.
+    #[cfg(target_arch = "x86_64")]
+    type Avx512: Vector<Self>;
+    /// A register of AVX2.
+    #[cfg(target_arch = "x86_64")]
+    type Avx2: Vector<Self>;
+    /// The rule of `op` with the activation and, if `residual`, the summand that merge into it.
+    ///
+    /// A method of the two types rather than a generic function: what a generic function calls is compiled again in
+    /// every crate that names it, and these are all the kernels.
+    #[doc(hidden)]
+    fn rule(
+        isa: Isa,
+        op: &Op,
+        inputs: &[Shape],
+        activation: Activation,
+        residual: bool,
+    ) -> Box<dyn Rule<Self>>;
+
     /// Zero.
     const ZERO: Self;
     /// One.
@@ -56,8 +84,21 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($t:ty, $exp:path, $normal:path, $tanh:path, $erf:path, $ln:path, $pow:path) => {
+    ($t:ty, $avx512:ty, $avx2:ty, $exp:path, $normal:path, $tanh:path, $erf:path, $ln:path, $pow:path) => {
         impl Real for $t {
+            #[cfg(target_arch = "x86_64")]
+            type Avx512 = $avx512;
+            #[cfg(target_arch = "x86_64")]
+            type Avx2 = $avx2;
+            fn rule(
+                isa: Isa,
+                op: &Op,
+                inputs: &[Shape],
+                activation: Activation,
+                residual: bool,
+            ) -> Box<dyn Rule<Self>> {
+                make_rule(isa, op, inputs, activation, residual)
+            }
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
             #[inline(always)]
@@ -116,5 +157,15 @@ macro_rules! real {
     };
 }
 
-real!(f32, math::exp_f32, math::normal_f32, math::tanh_f32, math::erf_f32, libm::logf, libm::powf);
-real!(f64, math::exp_f64, math::normal_f64, libm::tanh, libm::erf, libm::log, libm::pow);
+real!(
+    f32,
+    x86::F32x16,
+    x86::F32x8,
+    math::exp_f32,
+    math::normal_f32,
+    math::tanh_f32,
+    math::erf_f32,
+    libm::logf,
+    libm::powf
+);
+real!(f64, Plain<f64, 16, true>, Plain<f64, 8, true>, math::exp_f64, math::normal_f64, libm::tanh, libm::erf, libm::log, libm::pow);

@@ -74,12 +74,48 @@ impl<T: Real> Tensor<T> {
 pub struct Workspace<T: Real> {
     pub(crate) isa: Isa,
     pub(crate) pool: Pool<T>,
+    /// Time spent in each step, where asked for.
+    pub clock: Clock,
+}
+
+/// Adds up the time of each step of a network; off unless [`Clock::on`] was called.
+#[derive(Default)]
+pub struct Clock {
+    /// Seconds since some moment.
+    now: Option<fn() -> f64>,
+    seconds: Vec<f64>,
+}
+
+impl Clock {
+    /// Begins a profile in the time that `now` gives, in seconds: that of the wall or that of the thread.
+    pub fn on(&mut self, now: fn() -> f64) {
+        *self = Clock { now: Some(now), seconds: Vec::new() };
+    }
+
+    /// Ends it: seconds by step of the network, 0 for steps that did not run.
+    pub fn off(&mut self, steps: usize) -> Vec<f64> {
+        let mut seconds = std::mem::take(self).seconds;
+        seconds.resize(steps, 0.0);
+        seconds
+    }
+
+    pub(crate) fn start(&self) -> Option<f64> {
+        self.now.map(|now| now())
+    }
+
+    pub(crate) fn stop(&mut self, step: usize, since: Option<f64>) {
+        let (Some(now), Some(since)) = (self.now, since) else { return };
+        if self.seconds.len() <= step {
+            self.seconds.resize(step + 1, 0.0);
+        }
+        self.seconds[step] += now() - since;
+    }
 }
 
 impl<T: Real> Workspace<T> {
     /// A workspace for kernels of `isa`.
     pub fn new(isa: Isa) -> Self {
-        Workspace { isa, pool: Pool::default() }
+        Workspace { isa, pool: Pool::default(), clock: Clock::default() }
     }
 
     /// `planes` planes of `shape`, to be overwritten.
@@ -95,6 +131,8 @@ impl<T: Real> Workspace<T> {
 /// Gradients on their way back, one slot a node.
 pub struct Gradients<T: Real> {
     pub(crate) slots: Vec<Option<Tensor<T>>>,
+    /// Nodes whose gradient is multiplied by the slope of their activation already.
+    pub(crate) pulled: Vec<bool>,
 }
 
 impl<T: Real> Gradients<T> {
@@ -109,6 +147,13 @@ impl<T: Real> Gradients<T> {
             }
             slot => *slot = Some(gradient),
         }
+    }
+
+    /// Ends what [`Gradients::open`] began; `pulled`: the gradient is multiplied by the slope that
+    /// [`Back::slopes`](crate::op::Back::slopes) gave for this node.
+    pub(crate) fn finish(&mut self, ws: &mut Workspace<T>, node: usize, gradient: Tensor<T>, pulled: bool) {
+        self.pulled[node] = pulled;
+        self.add(ws, node, gradient);
     }
 
     /// The slot's gradient so far and whether it is new (then its contents are to be overwritten).

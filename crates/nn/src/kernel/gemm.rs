@@ -6,7 +6,11 @@
 //! the order of k, whatever the block sizes: results do not depend on them.
 
 use crate::buffer::Buffer;
-use crate::kernel::isa::{Isa, on_isa};
+use crate::kernel::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::isa::{with_avx2, with_avx512};
+use crate::kernel::vector::{Plain, Vector};
+use crate::op::Slope;
 use crate::op::activation::Activation;
 use crate::real::Real;
 
@@ -19,22 +23,43 @@ const A_BLOCK: usize = 128 * 1024;
 pub struct Packed<T: Real> {
     k: usize,
     n: usize,
-    nr: usize,
+    isa: Isa,
     data: Buffer<T>,
 }
 
-/// Columns in a panel.
-pub(crate) fn panel_width(isa: Isa) -> usize {
+/// Columns of the next panel when `left` columns are left. Wide panels do most of the work, and the last one
+/// or two are chosen so that few lanes idle: every multiple of 8 from 16 up is packed without a gap.
+fn panel_width(isa: Isa, left: usize) -> usize {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => 32,
+        Isa::Avx512 => match left {
+            0..=16 => 16,
+            17..=24 | 33..=40 => 24,
+            _ => 32,
+        },
+        _ if left <= 8 => 8,
         _ => 16,
     }
 }
 
+/// (first column, width) of the panels of a matrix of `n` columns.
+fn panels(isa: Isa, n: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let width = panel_width(isa, n.checked_sub(at).filter(|&left| left > 0)?);
+        at += width;
+        Some((at - width, width))
+    })
+}
+
+/// Columns of a packed matrix, those that fill its last panel included.
+fn packed_columns(isa: Isa, n: usize) -> usize {
+    panels(isa, n).last().map_or(0, |(at, width)| at + width)
+}
+
 /// Length of a packed `k`×`n` matrix.
 pub(crate) fn packed_len(isa: Isa, k: usize, n: usize) -> usize {
-    k * n.next_multiple_of(panel_width(isa))
+    k * packed_columns(isa, n)
 }
 
 impl<T: Real> Packed<T> {
@@ -53,12 +78,11 @@ impl<T: Real> Packed<T> {
         column: usize,
         mut data: Buffer<T>,
     ) -> Self {
-        let nr = panel_width(isa);
         assert_eq!(data.len(), packed_len(isa, k, n));
         let mut at = 0;
         for k0 in (0..k).step_by(KC) {
             let k1 = k.min(k0 + KC);
-            for n0 in (0..n).step_by(nr) {
+            for (n0, nr) in panels(isa, n) {
                 let width = nr.min(n - n0);
                 if row == 1 && column != 1 {
                     // B is the transpose of rows in memory: walk those rows, not their columns.
@@ -89,20 +113,22 @@ impl<T: Real> Packed<T> {
                 }
             }
         }
-        Packed { k, n, nr, data }
+        Packed { k, n, isa, data }
     }
 
     /// The same matrix transposed, packed for the same instruction set.
     pub(crate) fn transposed(&self, isa: Isa) -> Self {
         let (k, n) = (self.n, self.k);
         let mut rows = Buffer::zeroed(k * n);
-        let panels = self.n.div_ceil(self.nr);
+        let columns = packed_columns(isa, self.n);
         for k0 in (0..self.k).step_by(KC) {
             let depth = KC.min(self.k - k0);
-            for j in 0..self.n {
-                let panel = (k0 * panels + j / self.nr * depth) * self.nr + j % self.nr;
-                for p in 0..depth {
-                    rows[j * n + k0 + p] = self.data[panel + p * self.nr];
+            for (n0, nr) in panels(isa, self.n) {
+                let panel = &self.data[k0 * columns + n0 * depth..][..depth * nr];
+                for j in 0..nr.min(self.n - n0) {
+                    for p in 0..depth {
+                        rows[(n0 + j) * n + k0 + p] = panel[p * nr + j];
+                    }
                 }
             }
         }
@@ -155,6 +181,8 @@ pub struct Epilogue<'a, T: Real> {
     pub activation: Activation,
     /// Receives the activation's derivative; laid out as C.
     pub derivative: Option<&'a mut [T]>,
+    /// The result is multiplied by this, last; laid out as C.
+    pub slope: Option<Slope<'a, T>>,
 }
 
 impl<T: Real> Default for Epilogue<'_, T> {
@@ -165,6 +193,7 @@ impl<T: Real> Default for Epilogue<'_, T> {
             accumulate: false,
             activation: Activation::Identity,
             derivative: None,
+            slope: None,
         }
     }
 }
@@ -188,18 +217,33 @@ pub fn gemm<T: Real>(
     if m == 0 || n == 0 {
         return;
     }
-    assert_eq!(b.nr, panel_width(isa), "B was packed for another instruction set");
+    assert_eq!(b.isa, isa, "B was packed for another instruction set");
     let reach = (m - 1) * ldc + n;
     assert!(c.len() >= reach && ldc >= n, "C is too short");
     assert!(k == 0 || a.data.len() > (m - 1) * a.row + (k - 1) * a.column, "A is too short");
     assert!(epilogue.bias.is_none_or(|x| x.len() >= n), "the bias is too short");
     assert!(epilogue.residual.is_none_or(|x| x.len() >= reach), "the residual is too short");
     assert!(epilogue.derivative.as_ref().is_none_or(|x| x.len() >= reach), "the derivative is too short");
+    assert!(epilogue.slope.is_none_or(|x| x.values().len() >= reach), "the slope is too short");
     let mut job = Job { m, a, b, c, ldc, epilogue };
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => on_isa!(isa, wide::<T>(&mut job)),
-        _ => on_isa!(isa, narrow::<T>(&mut job)),
+        // SAFETY: the variant is made by `Isa::available`, which checked the machine.
+        Isa::Avx512 => unsafe {
+            with_avx512(
+                #[inline(always)]
+                || run::<T, T::Avx512, T::Avx2, true>(&mut job),
+            )
+        },
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: as above.
+        Isa::Avx2 => unsafe {
+            with_avx2(
+                #[inline(always)]
+                || run::<T, T::Avx2, T::Avx2, false>(&mut job),
+            )
+        },
+        Isa::Portable => run::<T, Plain<T, 8, false>, Plain<T, 8, false>, false>(&mut job),
     }
 }
 
@@ -212,48 +256,37 @@ struct Job<'a, 'b, T: Real> {
     epilogue: Epilogue<'b, T>,
 }
 
-/// Twelve rows by 32 columns: 24 of the 32 registers of AVX-512 hold sums.
-#[inline(always)]
-fn wide<T: Real, const FMA: bool>(job: &mut Job<T>) {
-    run::<T, 12, 32, FMA>(job)
+/// One block of k of rows `m0..m1` of C and of the panel of `width` columns from `j0`.
+#[derive(Clone, Copy)]
+struct Strip<'a, T> {
+    m0: usize,
+    m1: usize,
+    j0: usize,
+    width: usize,
+    k0: usize,
+    b: &'a [T],
+    first: bool,
+    last: bool,
 }
 
-/// Six rows by 16 columns: 12 of the 16 registers of AVX2 hold sums.
 #[inline(always)]
-fn narrow<T: Real, const FMA: bool>(job: &mut Job<T>) {
-    run::<T, 6, 16, FMA>(job)
-}
-
-#[inline(always)]
-fn run<T: Real, const MR: usize, const NR: usize, const FMA: bool>(job: &mut Job<T>) {
-    let (k, n) = (job.b.k, job.b.n);
-    let panels = n.div_ceil(NR);
-    let m_block = (A_BLOCK / k.clamp(1, KC)).next_multiple_of(MR).max(MR);
+fn run<T: Real, V: Vector<T>, H: Vector<T>, const WIDE: bool>(job: &mut Job<T>) {
+    let b = job.b;
+    let columns = packed_columns(b.isa, b.n);
+    let m_block = (A_BLOCK / b.k.clamp(1, KC)).next_multiple_of(24).max(24);
     let mut k0 = 0;
     loop {
-        let depth = KC.min(k - k0);
-        let (first, last) = (k0 == 0, k0 + depth == k);
+        let depth = KC.min(b.k - k0);
+        let (first, last) = (k0 == 0, k0 + depth == b.k);
         for m0 in (0..job.m).step_by(m_block) {
             let m1 = job.m.min(m0 + m_block);
-            for panel in 0..panels {
-                let b = &job.b.data[(k0 * panels + panel * depth) * NR..][..depth * NR];
-                let mut i = m0;
-                while i + MR <= m1 {
-                    tile::<T, MR, NR, FMA>(job, i, panel * NR, k0, b, first, last);
-                    i += MR;
-                }
-                // The rows that do not fill a tile go in tiles of half the height, then singly.
-                if MR > 6 && i + 6 <= m1 {
-                    tile::<T, 6, NR, FMA>(job, i, panel * NR, k0, b, first, last);
-                    i += 6;
-                }
-                if i + 3 <= m1 {
-                    tile::<T, 3, NR, FMA>(job, i, panel * NR, k0, b, first, last);
-                    i += 3;
-                }
-                while i < m1 {
-                    tile::<T, 1, NR, FMA>(job, i, panel * NR, k0, b, first, last);
-                    i += 1;
+            for (j0, width) in panels(b.isa, b.n) {
+                let b = &b.data[k0 * columns + j0 * depth..][..depth * width];
+                let strip = Strip { m0, m1, j0, width, k0, b, first, last };
+                if WIDE {
+                    wide::<T, V, H>(job, strip);
+                } else {
+                    narrow::<T, V>(job, strip);
                 }
             }
         }
@@ -264,48 +297,77 @@ fn run<T: Real, const MR: usize, const NR: usize, const FMA: bool>(job: &mut Job
     }
 }
 
-/// One tile of C, `MR`×`NR` at (i0, j0), over one block of k.
+/// Tiles of 12×32, 8×24 or 12×16: 24 of the 32 registers of AVX-512 hold sums. `H` is half a `V`.
 #[inline(always)]
-fn tile<T: Real, const MR: usize, const NR: usize, const FMA: bool>(
+fn wide<T: Real, V: Vector<T>, H: Vector<T>>(job: &mut Job<T>, strip: Strip<T>) {
+    match strip.width {
+        32 => rows::<T, V, 2, 12, 6, 3>(job, strip),
+        24 => rows::<T, H, 3, 8, 4, 2>(job, strip),
+        _ => rows::<T, H, 2, 12, 6, 3>(job, strip),
+    }
+}
+
+/// Tiles of 6×16 or 12×8: 12 of the 16 registers of AVX2 hold sums.
+#[inline(always)]
+fn narrow<T: Real, V: Vector<T>>(job: &mut Job<T>, strip: Strip<T>) {
+    match strip.width {
+        16 => rows::<T, V, 2, 6, 3, 2>(job, strip),
+        _ => rows::<T, V, 1, 12, 6, 3>(job, strip),
+    }
+}
+
+/// The rows of a strip in tiles of `R1`, the rest in tiles of `R2` and `R3`, then singly.
+#[inline(always)]
+fn rows<T: Real, V: Vector<T>, const N: usize, const R1: usize, const R2: usize, const R3: usize>(
     job: &mut Job<T>,
-    i0: usize,
-    j0: usize,
-    k0: usize,
-    b: &[T],
-    first: bool,
-    last: bool,
+    strip: Strip<T>,
 ) {
-    let width = NR.min(job.b.n - j0);
-    let mut acc = [[T::ZERO; NR]; MR];
+    let (mut i, end) = (strip.m0, strip.m1);
+    while i + R1 <= end {
+        tile::<T, V, N, R1>(job, strip, i);
+        i += R1;
+    }
+    while i + R2 <= end {
+        tile::<T, V, N, R2>(job, strip, i);
+        i += R2;
+    }
+    while i + R3 <= end {
+        tile::<T, V, N, R3>(job, strip, i);
+        i += R3;
+    }
+    while i < end {
+        tile::<T, V, N, 1>(job, strip, i);
+        i += 1;
+    }
+}
+
+/// One tile of C: `R` rows from `i0` by `N` registers, over one block of k.
+#[inline(always)]
+fn tile<T: Real, V: Vector<T>, const N: usize, const R: usize>(job: &mut Job<T>, strip: Strip<T>, i0: usize) {
+    let Strip { j0, k0, b, first, last, .. } = strip;
+    let width = strip.width.min(job.b.n - j0);
+    let whole = width == N * V::LANES;
+    let mut acc = [[V::splat(T::ZERO); N]; R];
     if !first || job.epilogue.accumulate {
-        for i in 0..MR {
-            let c = &job.c[(i0 + i) * job.ldc + j0..][..width];
-            if width == NR {
-                acc[i].copy_from_slice(c);
-            } else {
-                acc[i][..width].copy_from_slice(c);
-            }
+        for i in 0..R {
+            let at = (i0 + i) * job.ldc + j0;
+            acc[i] = load_row(&job.c[at..at + width], whole);
         }
     }
-    let depth = b.len() / NR;
+    let depth = b.len() / (N * V::LANES);
     let (row, column) = (job.a.row, job.a.column);
-    // SAFETY: `gemm` checked that A reaches (m − 1)·row + (k − 1)·column; i0 + MR ≤ m and
-    // k0 + depth ≤ k; b holds depth·NR values.
-    let mut acc = unsafe {
+    // SAFETY: `gemm` checked that A reaches (m − 1)·row + (k − 1)·column; i0 + R ≤ m and
+    // k0 + depth ≤ k; b holds depth·N registers.
+    acc = unsafe {
         let a = job.a.data.as_ptr().add(i0 * row + k0 * column);
-        product::<T, MR, NR, FMA>(acc, a, row, column, b.as_ptr(), depth)
+        product::<T, V, N, R>(acc, a, row, column, b.as_ptr(), depth)
     };
-    for i in 0..MR {
+    for i in 0..R {
         let at = (i0 + i) * job.ldc + j0;
         if last {
-            finish::<T, NR>(&mut job.epilogue, &mut acc[i], j0, at, width);
+            acc[i] = finish::<T, V, N>(&mut job.epilogue, acc[i], j0, at, width, whole);
         }
-        let c = &mut job.c[at..at + width];
-        if width == NR {
-            c.copy_from_slice(&acc[i]);
-        } else {
-            c.copy_from_slice(&acc[i][..width]);
-        }
+        store_row(acc[i], &mut job.c[at..at + width], whole);
     }
 }
 
@@ -313,69 +375,109 @@ fn tile<T: Real, const MR: usize, const NR: usize, const FMA: bool>(
 /// that the compiler keeps them in registers.
 ///
 /// # Safety
-/// `a` reaches (MR − 1)·row + (depth − 1)·column, `b` reaches depth·NR.
+/// `a` reaches (R − 1)·row + (depth − 1)·column, `b` reaches depth·N registers.
 #[inline(always)]
-unsafe fn product<T: Real, const MR: usize, const NR: usize, const FMA: bool>(
-    start: [[T; NR]; MR],
+unsafe fn product<T: Real, V: Vector<T>, const N: usize, const R: usize>(
+    start: [[V; N]; R],
     a: *const T,
     row: usize,
     column: usize,
     b: *const T,
     depth: usize,
-) -> [[T; NR]; MR] {
+) -> [[V; N]; R] {
     let mut acc = start;
     let (mut a, mut b) = (a, b);
     for _ in 0..depth {
         // SAFETY: the caller's promise.
         unsafe {
-            let b_row = *b.cast::<[T; NR]>();
-            for i in 0..MR {
-                let x = *a.add(i * row);
-                for j in 0..NR {
-                    acc[i][j] = if FMA { x.mul_add(b_row[j], acc[i][j]) } else { x * b_row[j] + acc[i][j] };
+            let mut b_row = [V::splat(T::ZERO); N];
+            for j in 0..N {
+                b_row[j] = V::load(b.add(j * V::LANES));
+            }
+            for i in 0..R {
+                let x = V::splat(*a.add(i * row));
+                for j in 0..N {
+                    acc[i][j] = x.mul_add(b_row[j], acc[i][j]);
                 }
             }
             a = a.add(column);
-            b = b.add(NR);
+            b = b.add(N * V::LANES);
         }
     }
     acc
 }
 
-/// Bias, residual and activation on one row of a finished tile.
+/// Bias, residual, activation and slope on one row of a finished tile.
 #[inline(always)]
-fn finish<T: Real, const NR: usize>(
+fn finish<T: Real, V: Vector<T>, const N: usize>(
     epilogue: &mut Epilogue<T>,
-    acc: &mut [T; NR],
+    mut acc: [V; N],
     j0: usize,
     at: usize,
     width: usize,
-) {
+    whole: bool,
+) -> [V; N] {
+    // Loops, not closures: what is called between here and a register must be inlined to be compiled
+    // for the instruction set, and the standard library's adapters need not be.
     if let Some(bias) = epilogue.bias {
-        add::<T, NR>(acc, &bias[j0..j0 + width]);
+        let bias = load_row::<T, V, N>(&bias[j0..j0 + width], whole);
+        for j in 0..N {
+            acc[j] = acc[j].add(bias[j]);
+        }
     }
     if let Some(residual) = epilogue.residual {
-        add::<T, NR>(acc, &residual[at..at + width]);
+        let residual = load_row::<T, V, N>(&residual[at..at + width], whole);
+        for j in 0..N {
+            acc[j] = acc[j].add(residual[j]);
+        }
     }
     match &mut epilogue.derivative {
-        None => epilogue.activation.apply(acc),
+        None => {
+            for j in 0..N {
+                acc[j] = epilogue.activation.apply(acc[j]);
+            }
+        }
         Some(derivative) => {
-            let mut slope = [T::ZERO; NR];
-            epilogue.activation.apply_with_slope(acc, &mut slope);
-            derivative[at..at + width].copy_from_slice(&slope[..width]);
+            let mut slope = acc;
+            for j in 0..N {
+                (acc[j], slope[j]) = epilogue.activation.with_slope(acc[j]);
+            }
+            store_row(slope, &mut derivative[at..at + width], whole);
         }
     }
+    if let Some(slope) = &epilogue.slope {
+        let values = load_row::<T, V, N>(&slope.values()[at..at + width], whole);
+        for j in 0..N {
+            acc[j] = slope.multiply(acc[j], values[j]);
+        }
+    }
+    acc
 }
 
+/// `N` registers from `row`, which holds as many values if `whole`, else fewer.
 #[inline(always)]
-fn add<T: Real, const NR: usize>(acc: &mut [T; NR], x: &[T]) {
-    if x.len() == NR {
-        for j in 0..NR {
-            acc[j] += x[j];
-        }
-    } else {
-        for j in 0..x.len() {
-            acc[j] += x[j];
+fn load_row<T: Real, V: Vector<T>, const N: usize>(row: &[T], whole: bool) -> [V; N] {
+    let mut acc = [V::splat(T::ZERO); N];
+    for j in 0..N {
+        acc[j] = if whole {
+            // SAFETY: the row holds N registers.
+            unsafe { V::load(row.as_ptr().add(j * V::LANES)) }
+        } else {
+            V::load_part(row.get(j * V::LANES..).unwrap_or_default())
+        };
+    }
+    acc
+}
+
+/// The opposite of [`load_row`].
+#[inline(always)]
+fn store_row<T: Real, V: Vector<T>, const N: usize>(acc: [V; N], row: &mut [T], whole: bool) {
+    for j in 0..N {
+        if whole {
+            // SAFETY: the row holds N registers.
+            unsafe { acc[j].store(row.as_mut_ptr().add(j * V::LANES)) };
+        } else {
+            acc[j].store_part(row.get_mut(j * V::LANES..).unwrap_or_default());
         }
     }
 }

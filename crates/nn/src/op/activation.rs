@@ -1,6 +1,8 @@
 //! Pointwise nonlinearities with their first and second derivatives.
 
-use crate::op::{Back, Rule, Saved};
+use crate::kernel::isa::Isa;
+use crate::kernel::vector::{Vector, on_vector};
+use crate::op::{Back, Rule, Saved, Slope};
 use crate::real::Real;
 use crate::tensor::{Gradients, Shape, Tensor, Workspace};
 
@@ -35,147 +37,201 @@ impl Activation {
         matches!(self, Activation::Identity | Activation::Relu | Activation::Relu6)
     }
 
-    /// The slope where the output is `y`; only if [`Activation::slope_from_output`].
+    /// g·f′ where the output is `y`; only if [`Activation::slope_from_output`].
     #[inline(always)]
-    pub(crate) fn slope_at_output<T: Real>(self, y: T) -> T {
+    pub(crate) fn mask<T: Real, V: Vector<T>>(self, g: V, y: V) -> V {
+        let zero = V::splat(T::ZERO);
         match self {
-            Activation::Relu if y > T::ZERO => T::ONE,
-            Activation::Relu6 if y > T::ZERO && y < T::of(6.0) => T::ONE,
-            Activation::Identity => T::ONE,
-            _ => T::ZERO,
+            Activation::Relu => g.where_between(y, zero, V::splat(T::of(f64::INFINITY))),
+            Activation::Relu6 => g.where_between(y, zero, V::splat(T::of(6.0))),
+            _ => g,
         }
     }
 
-    /// x ← f(x).
+    /// f(x).
     #[inline(always)]
-    pub(crate) fn apply<T: Real>(self, x: &mut [T]) {
+    pub(crate) fn apply<T: Real, V: Vector<T>>(self, x: V) -> V {
+        let zero = V::splat(T::ZERO);
         match self {
-            Activation::Identity => {}
-            Activation::Relu => x.iter_mut().for_each(|x| *x = Real::max(*x, T::ZERO)),
-            Activation::Relu6 => {
-                x.iter_mut().for_each(|x| *x = Real::min(Real::max(*x, T::ZERO), T::of(6.0)))
-            }
-            Activation::Gelu => x.iter_mut().for_each(|x| *x *= x.normal().0),
-            Activation::GeluTanh => x.iter_mut().for_each(|x| *x *= logistic(tanh_gate(*x).0)),
-            Activation::QuickGelu => x.iter_mut().for_each(|x| *x *= logistic(quick_gate(*x).0)),
-            Activation::Silu => x.iter_mut().for_each(|x| *x = *x * logistic(*x)),
+            Activation::Identity => x,
+            Activation::Relu => x.max(zero),
+            Activation::Relu6 => x.max(zero).min(V::splat(T::of(6.0))),
+            Activation::Gelu => x.mul(x.normal().0),
+            Activation::GeluTanh => x.mul(logistic(tanh_gate(x).0)),
+            Activation::QuickGelu => x.mul(logistic(quick_gate(x).0)),
+            Activation::Silu => x.mul(logistic(x)),
         }
     }
 
-    /// x ← f(x), slope ← f′(x).
+    /// (f(x), f′(x)).
     #[inline(always)]
-    pub(crate) fn apply_with_slope<T: Real>(self, x: &mut [T], slope: &mut [T]) {
+    pub(crate) fn with_slope<T: Real, V: Vector<T>>(self, x: V) -> (V, V) {
+        let one = V::splat(T::ONE);
         match self {
             Activation::Gelu => {
-                for (x, s) in x.iter_mut().zip(slope) {
-                    let (cdf, pdf) = x.normal();
-                    *s = cdf + *x * pdf;
-                    *x *= cdf;
-                }
+                let (cdf, pdf) = x.normal();
+                (x.mul(cdf), x.mul_add(pdf, cdf))
             }
             Activation::GeluTanh => {
-                x.iter_mut().zip(slope).for_each(|(x, s)| (*x, *s, _) = gated(*x, tanh_gate(*x)))
+                let (y, slope, _) = gated(x, tanh_gate(x));
+                (y, slope)
             }
             Activation::QuickGelu => {
-                x.iter_mut().zip(slope).for_each(|(x, s)| (*x, *s, _) = gated(*x, quick_gate(*x)))
+                let (y, slope, _) = gated(x, quick_gate(x));
+                (y, slope)
             }
             Activation::Silu => {
-                for (x, s) in x.iter_mut().zip(slope) {
-                    let l = logistic(*x);
-                    *s = l * (T::ONE + *x * (T::ONE - l));
-                    *x *= l;
-                }
+                let l = logistic(x);
+                (x.mul(l), l.mul(x.mul_add(one.sub(l), one)))
             }
             _ => {
-                self.apply(x);
-                for (x, s) in x.iter().zip(slope) {
-                    *s = self.slope_at_output(*x);
-                }
+                let y = self.apply(x);
+                (y, self.mask(one, y))
             }
         }
     }
 
     /// (f, f′, f″) at x; only for smooth functions.
     #[inline(always)]
-    pub(crate) fn jet<T: Real>(self, x: T) -> (T, T, T) {
+    pub(crate) fn jet<T: Real, V: Vector<T>>(self, x: V) -> (V, V, V) {
+        let (one, two) = (V::splat(T::ONE), V::splat(T::of(2.0)));
         match self {
             Activation::Gelu => {
                 let (cdf, pdf) = x.normal();
-                (x * cdf, cdf + x * pdf, pdf * (T::of(2.0) - x * x))
+                (x.mul(cdf), x.mul_add(pdf, cdf), pdf.mul(two.sub(x.mul(x))))
             }
             Activation::GeluTanh => gated(x, tanh_gate(x)),
             Activation::QuickGelu => gated(x, quick_gate(x)),
             Activation::Silu => {
                 let l = logistic(x);
-                let d = l * (T::ONE - l);
-                (x * l, l + x * d, d * (T::of(2.0) + x * (T::ONE - T::of(2.0) * l)))
+                let d = l.mul(one.sub(l));
+                (x.mul(l), x.mul_add(d, l), d.mul(x.mul_add(one.sub(two.mul(l)), two)))
             }
-            _ => (x, T::ONE, T::ZERO),
+            _ => (x, one, V::splat(T::ZERO)),
         }
     }
 }
 
 #[inline(always)]
-fn logistic<T: Real>(x: T) -> T {
-    T::ONE / (T::ONE + (-x).exp())
+fn logistic<T: Real, V: Vector<T>>(x: V) -> V {
+    let one = V::splat(T::ONE);
+    one.div(one.add(V::splat(T::ZERO).sub(x).exp()))
+}
+
+/// x ← f(x).
+pub(crate) fn activate<T: Real>(isa: Isa, f: Activation, x: &mut [T]) {
+    #[inline(always)]
+    fn body<T: Real, V: Vector<T>>(f: Activation, x: &mut [T]) {
+        for x in x.chunks_mut(V::LANES) {
+            f.apply(V::load_part(x)).store_part(x);
+        }
+    }
+    if f != Activation::Identity {
+        on_vector!(isa, body::<T>(f, x));
+    }
+}
+
+/// x ← f(x), slope ← f′(x).
+pub(crate) fn activate_with_slope<T: Real>(isa: Isa, f: Activation, x: &mut [T], slope: &mut [T]) {
+    #[inline(always)]
+    fn body<T: Real, V: Vector<T>>(f: Activation, x: &mut [T], slope: &mut [T]) {
+        for (x, slope) in x.chunks_mut(V::LANES).zip(slope.chunks_mut(V::LANES)) {
+            let (y, s) = f.with_slope(V::load_part(x));
+            y.store_part(x);
+            s.store_part(slope);
+        }
+    }
+    on_vector!(isa, body::<T>(f, x, slope));
 }
 
 /// (w, w′, w″) with x·σ(w) = GELU's tanh form: 1 + tanh(u) = 2σ(2u).
 #[inline(always)]
-fn tanh_gate<T: Real>(x: T) -> (T, T, T) {
+fn tanh_gate<T: Real, V: Vector<T>>(x: V) -> (V, V, V) {
     // 2·√(2/π)
-    let scale = T::of(1.595_769_121_605_731);
-    let (cubic, square) = (T::of(0.044715), x * x);
-    let slope = T::ONE + T::of(3.0) * cubic * square;
-    (scale * x * (T::ONE + cubic * square), scale * slope, scale * T::of(6.0) * cubic * x)
+    const SCALE: f64 = 1.595_769_121_605_731;
+    let of = |value: f64| V::splat(T::of(value));
+    let (one, square) = (of(1.0), x.mul(x));
+    let w = of(SCALE).mul(x).mul(square.mul_add(of(0.044715), one));
+    (w, of(SCALE).mul(square.mul_add(of(3.0 * 0.044715), one)), of(SCALE * 6.0 * 0.044715).mul(x))
 }
 
 /// (w, w′, w″) with x·σ(w) = quick GELU.
 #[inline(always)]
-fn quick_gate<T: Real>(x: T) -> (T, T, T) {
-    (T::of(1.702) * x, T::of(1.702), T::ZERO)
+fn quick_gate<T: Real, V: Vector<T>>(x: V) -> (V, V, V) {
+    let slope = V::splat(T::of(1.702));
+    (slope.mul(x), slope, V::splat(T::ZERO))
 }
 
 /// x·σ(w) and its first and second derivative by x.
 #[inline(always)]
-fn gated<T: Real>(x: T, (w, w1, w2): (T, T, T)) -> (T, T, T) {
+fn gated<T: Real, V: Vector<T>>(x: V, (w, w1, w2): (V, V, V)) -> (V, V, V) {
+    let (one, two) = (V::splat(T::ONE), V::splat(T::of(2.0)));
     let l = logistic(w);
-    let l1 = l * (T::ONE - l);
-    let l2 = l1 * (T::ONE - T::of(2.0) * l);
-    (x * l, l + x * l1 * w1, T::of(2.0) * l1 * w1 + x * (l2 * w1 * w1 + l1 * w2))
+    let l1 = l.mul(one.sub(l));
+    let l2 = l1.mul(one.sub(two.mul(l)));
+    let bend = x.mul(l2.mul(w1).mul_add(w1, l1.mul(w2)));
+    (x.mul(l), x.mul(l1).mul_add(w1, l), two.mul(l1).mul_add(w1, bend))
 }
 
 /// f on every plane of a jet: f, f′·x′, f″·x′² + f′·x″. Takes any number of planes up to three.
-pub(crate) fn jet_in_place<T: Real>(f: Activation, tensor: &mut Tensor<T>) {
-    let (len, planes) = (tensor.shape.len(), tensor.planes());
-    for i in 0..len {
-        let (y, slope, bend) = f.jet(tensor.data[i]);
-        let first = if planes > 1 { tensor.data[len + i] } else { T::ZERO };
-        tensor.data[i] = y;
-        if planes > 1 {
-            tensor.data[len + i] = slope * first;
+pub(crate) fn jet_in_place<T: Real>(isa: Isa, f: Activation, tensor: &mut Tensor<T>) {
+    #[inline(always)]
+    fn body<T: Real, V: Vector<T>>(f: Activation, x: &mut [T], first: &mut [T], second: &mut [T]) {
+        let rest = first.chunks_mut(V::LANES).zip(second.chunks_mut(V::LANES));
+        for (x, (first, second)) in x.chunks_mut(V::LANES).zip(rest) {
+            let (y, slope, bend) = f.jet(V::load_part(x));
+            let (x1, x2) = (V::load_part(first), V::load_part(second));
+            y.store_part(x);
+            slope.mul(x1).store_part(first);
+            bend.mul(x1).mul_add(x1, slope.mul(x2)).store_part(second);
         }
-        if planes > 2 {
-            tensor.data[2 * len + i] = bend * first * first + slope * tensor.data[2 * len + i];
+    }
+    #[inline(always)]
+    fn tangent<T: Real, V: Vector<T>>(f: Activation, x: &mut [T], first: &mut [T]) {
+        for (x, first) in x.chunks_mut(V::LANES).zip(first.chunks_mut(V::LANES)) {
+            let (y, slope) = f.with_slope(V::load_part(x));
+            y.store_part(x);
+            slope.mul(V::load_part(first)).store_part(first);
+        }
+    }
+    if f == Activation::Identity {
+        return;
+    }
+    let (len, planes) = (tensor.shape.len(), tensor.planes());
+    let (x, rest) = tensor.data.split_at_mut(len);
+    match planes {
+        1 => activate(isa, f, x),
+        2 => on_vector!(isa, tangent::<T>(f, x, rest)),
+        _ => {
+            let (first, second) = rest.split_at_mut(len);
+            on_vector!(isa, body::<T>(f, x, first, second));
         }
     }
 }
 
 /// grad ← grad·f′, the slope taken from what `forward` saved or from the output.
 pub(crate) fn pull_back<T: Real>(
+    isa: Isa,
     f: Activation,
     grad: &mut [T],
     saved: &Saved<T>,
     output: Option<&Tensor<T>>,
 ) {
+    #[inline(always)]
+    fn body<T: Real, V: Vector<T>>(slope: Slope<T>, grad: &mut [T]) {
+        for (g, values) in grad.chunks_mut(V::LANES).zip(slope.values().chunks(V::LANES)) {
+            slope.multiply(V::load_part(g), V::load_part(values)).store_part(g);
+        }
+    }
     if f == Activation::Identity {
         return;
     }
-    match (saved, output) {
-        (Some(slope), _) => grad.iter_mut().zip(slope.iter()).for_each(|(g, s)| *g *= *s),
-        (None, Some(y)) => grad.iter_mut().zip(y.data.iter()).for_each(|(g, y)| *g *= f.slope_at_output(*y)),
+    let slope = match (saved, output) {
+        (Some(slope), _) => Slope::Saved(&slope[..]),
+        (None, Some(y)) => Slope::Output(f, &y.data[..]),
         (None, None) => unreachable!("an activation keeps its slope or its output"),
-    }
+    };
+    on_vector!(isa, body::<T>(slope, grad));
 }
 
 /// The operator: a nonlinearity that could not be merged into the step before it.
@@ -192,19 +248,19 @@ impl<T: Real> Rule<T> for ActivationRule {
         let mut y = ws.tensor(shape, inputs[0].planes());
         y.data.copy_from_slice(&inputs[0].data);
         if y.planes() > 1 {
-            jet_in_place(self.0, &mut y);
+            jet_in_place(ws.isa, self.0, &mut y);
         } else if save && !self.0.slope_from_output() {
             let mut slope = ws.pool.take(shape.len());
-            self.0.apply_with_slope(&mut y.data, &mut slope);
+            activate_with_slope(ws.isa, self.0, &mut y.data, &mut slope);
             return (y, Some(slope));
         } else {
-            self.0.apply(&mut y.data);
+            activate(ws.isa, self.0, &mut y.data);
         }
         (y, None)
     }
 
     fn vjp(&self, ws: &mut Workspace<T>, mut grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>) {
-        pull_back(self.0, &mut grad.data, &back.saved, back.output);
+        pull_back(ws.isa, self.0, &mut grad.data, &back.saved, back.output);
         if let Some(slope) = back.saved {
             ws.pool.give(slope);
         }
@@ -230,8 +286,8 @@ mod tests {
             let quick = x / (1.0 + (-1.702 * x).exp());
             for (f, expected) in [(Activation::GeluTanh, tanh), (Activation::QuickGelu, quick)] {
                 let (mut wide, mut narrow) = ([x], [x as f32]);
-                f.apply(&mut wide);
-                f.apply(&mut narrow);
+                activate(Isa::detect(), f, &mut wide);
+                activate(Isa::detect(), f, &mut narrow);
                 // 1 + tanh loses digits where it is close to 0; f32 has the exponential's 1.5e-7 and three roundings.
                 assert!((wide[0] - expected).abs() < 1e-15 * (1.0 + x.abs()), "{f:?}({x})");
                 assert!(

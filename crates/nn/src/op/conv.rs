@@ -174,6 +174,7 @@ impl<T: Real> Rule<T> for ConvRule<T> {
                     bias,
                     residual,
                     accumulate: false,
+                    slope: None,
                     activation,
                     derivative: slope.as_deref_mut(),
                 };
@@ -190,6 +191,7 @@ impl<T: Real> Rule<T> for ConvRule<T> {
                     bias,
                     residual: residual.map(|r| &r[a..b]),
                     accumulate: false,
+                    slope: None,
                     activation,
                     derivative: slope.as_deref_mut().map(|s| &mut s[a..b]),
                 };
@@ -199,13 +201,15 @@ impl<T: Real> Rule<T> for ConvRule<T> {
             ws.pool.give(patches);
         }
         if jet && self.activation != Activation::Identity {
-            jet_in_place(self.activation, &mut y);
+            jet_in_place(ws.isa, self.activation, &mut y);
         }
         (y, slope)
     }
 
     fn vjp(&self, ws: &mut Workspace<T>, mut grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>) {
-        pull_back(self.activation, &mut grad.data, &back.saved, back.output);
+        if !back.pulled {
+            pull_back(ws.isa, self.activation, &mut grad.data, &back.saved, back.output);
+        }
         if let Some(slope) = back.saved {
             ws.pool.give(slope);
         }
@@ -213,8 +217,11 @@ impl<T: Real> Rule<T> for ConvRule<T> {
         let isa = ws.isa;
         let transposed = self.transposed.get_or_init(|| self.weight.transposed(isa));
         let (mut dx, fresh) = into.open(ws, back.nodes[0], self.input);
+        let mut pulled = false;
         if self.window.is_point() {
-            let epilogue = Epilogue { accumulate: !fresh, ..Default::default() };
+            let slope = back.slopes[0];
+            pulled = slope.is_some();
+            let epilogue = Epilogue { accumulate: !fresh, slope, ..Default::default() };
             gemm(
                 isa,
                 shape.rows(),
@@ -238,12 +245,16 @@ impl<T: Real> Rule<T> for ConvRule<T> {
             }
             ws.pool.give(patches);
         }
-        into.add(ws, back.nodes[0], dx);
+        into.finish(ws, back.nodes[0], dx, pulled);
         if self.residual {
             into.add(ws, back.nodes[1], grad);
         } else {
             ws.pool.give(grad.data);
         }
+    }
+
+    fn activation(&self) -> Activation {
+        self.activation
     }
 
     fn keeps_output(&self) -> bool {

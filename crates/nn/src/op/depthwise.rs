@@ -1,14 +1,19 @@
 //! Depthwise convolution, directly: one kernel a channel, vectorised over channels.
+//!
+//! The forward pass and the gradient are the same sweep over pixels. With stride s the gradient falls
+//! into s·s sweeps, one for each remainder of row and column by s, which see every s-th tap backwards.
 
-use crate::kernel::isa::on_isa;
-use crate::op::activation::{Activation, jet_in_place, pull_back};
+use crate::kernel::isa::Isa;
+use crate::kernel::vector::{Vector, on_vector};
+use crate::op::activation::{Activation, activate_with_slope, jet_in_place, pull_back};
 use crate::op::conv::Window;
-use crate::op::{Back, Rule, Saved};
+use crate::op::{Back, Rule, Saved, Slope};
 use crate::real::Real;
 use crate::tensor::{Gradients, Shape, Tensor, Workspace};
 
-/// Channels worked on together.
-const LANES: usize = 16;
+/// Output columns whose sums are kept in registers together. The widths of the networks at their
+/// usual input, 112 to 7, are multiples of it.
+const COLUMNS: usize = 7;
 
 /// A depthwise convolution ready to run; `weight` is (kh·kw)×C.
 pub(crate) struct DepthwiseRule<T: Real> {
@@ -18,104 +23,268 @@ pub(crate) struct DepthwiseRule<T: Real> {
     pub(crate) activation: Activation,
 }
 
-/// y = Σ taps x·w (+ bias), for one plane.
-#[inline(always)]
-fn convolve<T: Real, const FMA: bool>(
-    rule: &DepthwiseRule<T>,
-    x: &[T],
+/// Along one of the two directions:
+/// out(first + step·i) = Σ_k in(stride·i + k − pad)·w(origin + toward·k), i in 0..count, k in 0..taps.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    count: usize,
+    first: usize,
+    step: usize,
+    stride: usize,
+    taps: usize,
+    pad: isize,
+    origin: usize,
+    toward: isize,
+}
+
+impl Line {
+    fn forward(count: usize, stride: usize, taps: usize, pad: usize) -> Line {
+        Line { count, first: 0, step: 1, stride, taps, pad: pad as isize, origin: 0, toward: 1 }
+    }
+
+    /// The gradient at positions i ≡ `rest` (mod `stride`) of an input of `length`.
+    ///
+    /// Position i has contributions of tap k from output (i + pad − k)/stride, so of every
+    /// stride-th tap; they are taken from the last to the first, outputs ascending.
+    fn backward(length: usize, rest: usize, stride: usize, taps: usize, pad: usize) -> Line {
+        let first_tap = (rest + pad) % stride;
+        let count = length.saturating_sub(rest).div_ceil(stride);
+        let seen = taps.saturating_sub(first_tap).div_ceil(stride);
+        // At i = rest the last of the taps seen reads the output at `lowest`.
+        let lowest = ((rest + pad) / stride) as isize - (seen as isize - 1);
+        Line {
+            count,
+            first: rest,
+            step: stride,
+            stride: 1,
+            taps: seen,
+            pad: -lowest,
+            origin: (first_tap + stride * seen).saturating_sub(stride),
+            toward: -(stride as isize),
+        }
+    }
+
+    /// The input position of tap `k` for output `i`, if it is in 0..`length`.
+    #[inline(always)]
+    fn input(&self, i: usize, k: usize, length: usize) -> Option<usize> {
+        let at = (i * self.stride + k) as isize - self.pad;
+        (at >= 0 && at < length as isize).then_some(at as usize)
+    }
+
+    #[inline(always)]
+    fn tap(&self, k: usize) -> usize {
+        (self.origin as isize + self.toward * k as isize) as usize
+    }
+}
+
+/// One pass over pixels.
+struct Sweep<'a, T: Real> {
+    rows: Line,
+    columns: Line,
+    x: &'a [T],
     input: Shape,
-    y: &mut [T],
-    shape: Shape,
-    with_bias: bool,
-) {
-    let (w, c) = (rule.window, shape.c);
-    for oy in 0..shape.h {
-        // Rows and columns of the kernel that fall inside the image.
-        let ky = clip(oy * w.stride, w.top, w.kh, input.h);
-        for ox in 0..shape.w {
-            let kx = clip(ox * w.stride, w.left, w.kw, input.w);
-            let out = &mut y[(oy * shape.w + ox) * c..][..c];
-            for c0 in (0..c).step_by(LANES) {
-                let lanes = LANES.min(c - c0);
-                let mut acc = [T::ZERO; LANES];
-                if with_bias {
-                    acc[..lanes].copy_from_slice(&rule.bias[c0..c0 + lanes]);
-                }
-                for ky in ky.0..ky.1 {
-                    let iy = oy * w.stride + ky - w.top;
-                    for kx in kx.0..kx.1 {
-                        let ix = ox * w.stride + kx - w.left;
-                        let a = &x[(iy * input.w + ix) * c + c0..][..lanes];
-                        let b = &rule.weight[(ky * w.kw + kx) * c + c0..][..lanes];
-                        multiply_add::<T, FMA>(&mut acc, a, b);
-                    }
-                }
-                out[c0..c0 + lanes].copy_from_slice(&acc[..lanes]);
+    output: Shape,
+    /// (kh·kw)×C, and kw.
+    weight: &'a [T],
+    kw: usize,
+    bias: Option<&'a [T]>,
+    activation: Activation,
+    /// The result is multiplied by this, last.
+    slope: Option<Slope<'a, T>>,
+    /// The output is added to, not overwritten.
+    accumulate: bool,
+}
+
+impl<T: Real> Sweep<'_, T> {
+    fn run(&self, isa: Isa, y: &mut [T]) {
+        let c = self.output.c;
+        assert!(self.x.len() >= self.input.len() && y.len() >= self.output.len(), "a plane is too short");
+        assert!(self.input.c == c && self.bias.is_none_or(|b| b.len() == c), "channels differ");
+        assert!(
+            self.rows.count == 0 || self.rows.first + self.rows.step * (self.rows.count - 1) < self.output.h
+        );
+        assert!(
+            self.columns.count == 0
+                || self.columns.first + self.columns.step * (self.columns.count - 1) < self.output.w
+        );
+        for line in [(&self.rows, self.weight.len() / c / self.kw), (&self.columns, self.kw)] {
+            assert!(line.0.taps == 0 || line.0.tap(0) < line.1 && line.0.tap(line.0.taps - 1) < line.1);
+        }
+        if let Some(slope) = &self.slope {
+            assert!(slope.values().len() >= self.output.len(), "the slope is too short");
+        }
+        on_vector!(isa, rows::<T>(self, y));
+    }
+
+    /// What becomes of the sums of the `LANES` channels at output offset `at`.
+    ///
+    /// # Safety
+    /// y, and with it the slope, reaches at + LANES.
+    #[inline(always)]
+    unsafe fn store<V: Vector<T>>(&self, mut acc: V, at: usize, y: &mut [T]) {
+        debug_assert!(at + V::LANES <= y.len());
+        // SAFETY: the caller's promise, and `Sweep::run` checked that the slope is as long as y.
+        unsafe {
+            let out = y.as_mut_ptr().add(at);
+            if self.accumulate {
+                acc = V::load(out).add(acc);
             }
+            acc = self.activation.apply(acc);
+            if let Some(slope) = &self.slope {
+                acc = slope.multiply(acc, V::load(slope.values().as_ptr().add(at)));
+            }
+            acc.store(out);
         }
     }
 }
 
-/// dx += the transpose of `convolve` applied to `g`, gathered at every input pixel.
 #[inline(always)]
-fn convolve_transposed<T: Real, const FMA: bool>(
-    rule: &DepthwiseRule<T>,
-    g: &[T],
-    shape: Shape,
-    dx: &mut [T],
-    input: Shape,
-) {
-    let (w, c) = (rule.window, shape.c);
-    for iy in 0..input.h {
-        for ix in 0..input.w {
-            let out = &mut dx[(iy * input.w + ix) * c..][..c];
-            for c0 in (0..c).step_by(LANES) {
-                let lanes = LANES.min(c - c0);
-                let mut acc = [T::ZERO; LANES];
-                for ky in taps(iy + w.top, w.kh, w.stride, shape.h) {
-                    let oy = (iy + w.top - ky) / w.stride;
-                    for kx in taps(ix + w.left, w.kw, w.stride, shape.w) {
-                        let ox = (ix + w.left - kx) / w.stride;
-                        let a = &g[(oy * shape.w + ox) * c + c0..][..lanes];
-                        let b = &rule.weight[(ky * w.kw + kx) * c + c0..][..lanes];
-                        multiply_add::<T, FMA>(&mut acc, a, b);
-                    }
-                }
-                for (o, a) in out[c0..c0 + lanes].iter_mut().zip(&acc) {
-                    *o += *a;
-                }
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn multiply_add<T: Real, const FMA: bool>(acc: &mut [T; LANES], a: &[T], b: &[T]) {
-    let one = |acc: T, a: T, b: T| if FMA { a.mul_add(b, acc) } else { a * b + acc };
-    match (<&[T; LANES]>::try_from(a), <&[T; LANES]>::try_from(b)) {
-        (Ok(a), Ok(b)) => {
-            for l in 0..LANES {
-                acc[l] = one(acc[l], a[l], b[l]);
-            }
-        }
+fn rows<T: Real, V: Vector<T>>(sweep: &Sweep<T>, y: &mut [T]) {
+    match (sweep.columns.taps, sweep.columns.stride) {
+        (1, 1) => rows_of::<T, V, 1, 1, 7>(sweep, y),
+        (2, 1) => rows_of::<T, V, 2, 1, 8>(sweep, y),
+        (3, 1) => rows_of::<T, V, 3, 1, 9>(sweep, y),
+        (5, 1) => rows_of::<T, V, 5, 1, 11>(sweep, y),
+        (7, 1) => rows_of::<T, V, 7, 1, 13>(sweep, y),
+        (3, 2) => rows_of::<T, V, 3, 2, 15>(sweep, y),
+        (5, 2) => rows_of::<T, V, 5, 2, 17>(sweep, y),
         _ => {
-            for l in 0..a.len() {
-                acc[l] = one(acc[l], a[l], b[l]);
+            for i in 0..sweep.rows.count {
+                for j in 0..sweep.columns.count {
+                    singly::<T, V>(sweep, i, j, 0, y);
+                }
             }
         }
     }
 }
 
-/// Taps k for which 0 ≤ start + k − pad < length.
+/// `SEEN` is the number of input columns that `COLUMNS` output columns see.
 #[inline(always)]
-fn clip(start: usize, pad: usize, k: usize, length: usize) -> (usize, usize) {
-    (pad.saturating_sub(start), k.min((length + pad).saturating_sub(start)))
+fn rows_of<T: Real, V: Vector<T>, const TAPS: usize, const STRIDE: usize, const SEEN: usize>(
+    sweep: &Sweep<T>,
+    y: &mut [T],
+) {
+    const { assert!(SEEN == (COLUMNS - 1) * STRIDE + TAPS) };
+    let (columns, channels) = (&sweep.columns, sweep.output.c);
+    let whole = channels / V::LANES * V::LANES;
+    for i in 0..sweep.rows.count {
+        for from in (0..columns.count).step_by(COLUMNS) {
+            // Where the columns seen begin in a row; outside the image they are 0.
+            let mut seen = [None; SEEN];
+            for (j, seen) in seen.iter_mut().enumerate() {
+                let ix = (from * STRIDE + j) as isize - columns.pad;
+                *seen = (ix >= 0 && ix < sweep.input.w as isize).then_some(ix as usize * channels);
+            }
+            for c in (0..whole).step_by(V::LANES) {
+                block::<T, V, TAPS, STRIDE, SEEN>(sweep, i, from, c, &seen, y);
+            }
+        }
+        if whole < channels {
+            for j in 0..columns.count {
+                singly::<T, V>(sweep, i, j, whole, y);
+            }
+        }
+    }
 }
 
-/// Taps k for which (at − k) is a multiple of `stride` and its quotient lies in 0..length.
+/// `COLUMNS` output columns from column `from` of line `i`, channels `c`..`c + LANES`. Each input is loaded
+/// once a row of the kernel for all the columns it contributes to.
 #[inline(always)]
-fn taps(at: usize, k: usize, stride: usize, length: usize) -> impl Iterator<Item = usize> {
-    (at % stride..k.min(at + 1)).step_by(stride).filter(move |k| (at - k) / stride < length)
+fn block<T: Real, V: Vector<T>, const TAPS: usize, const STRIDE: usize, const SEEN: usize>(
+    sweep: &Sweep<T>,
+    i: usize,
+    from: usize,
+    c: usize,
+    seen: &[Option<usize>; SEEN],
+    y: &mut [T],
+) {
+    let (rows, columns, input, channels) = (&sweep.rows, &sweep.columns, sweep.input, sweep.output.c);
+    let zeros = [T::ZERO; 16];
+    let start = match sweep.bias {
+        Some(bias) => V::load_part(&bias[c..c + V::LANES]),
+        None => V::splat(T::ZERO),
+    };
+    let mut acc = [start; COLUMNS];
+    for ky in 0..rows.taps {
+        let Some(iy) = rows.input(i, ky, input.h) else { continue };
+        let mut weights = [start; TAPS];
+        let tap_row = rows.tap(ky) * sweep.kw;
+        // SAFETY: `Sweep::run` checked that x holds input.len() values and that all taps are inside the weight;
+        // iy < h, what is seen lies in a row of w·channels values, and c + LANES ≤ channels.
+        unsafe {
+            for kx in 0..TAPS {
+                weights[kx] = V::load(sweep.weight.as_ptr().add((tap_row + columns.tap(kx)) * channels + c));
+            }
+            let row = sweep.x.as_ptr().add(iy * input.w * channels + c);
+            let mut x = [start; SEEN];
+            for j in 0..SEEN {
+                x[j] = V::load(match seen[j] {
+                    Some(at) => row.add(at),
+                    None => zeros.as_ptr(),
+                });
+            }
+            acc = taps::<T, V, TAPS, STRIDE, SEEN>(acc, x, weights);
+        }
+    }
+    let count = COLUMNS.min(columns.count - from);
+    let at = (rows.first + rows.step * i) * sweep.output.w + columns.first + columns.step * from;
+    let step = columns.step * channels;
+    for j in 0..COLUMNS {
+        if j < count {
+            // SAFETY: `Sweep::run` checked that y holds the last output line and column.
+            unsafe { sweep.store(acc[j], at * channels + c + j * step, y) };
+        }
+    }
+}
+
+/// acc + x·weights along a row.
+#[inline(always)]
+fn taps<T: Real, V: Vector<T>, const TAPS: usize, const STRIDE: usize, const SEEN: usize>(
+    mut acc: [V; COLUMNS],
+    x: [V; SEEN],
+    weights: [V; TAPS],
+) -> [V; COLUMNS] {
+    for kx in 0..TAPS {
+        for j in 0..COLUMNS {
+            acc[j] = x[j * STRIDE + kx].mul_add(weights[kx], acc[j]);
+        }
+    }
+    acc
+}
+
+/// One output pixel, channels from `c`: for kernels without a block of their own and for the channels that do
+/// not fill a register.
+#[inline(always)]
+fn singly<T: Real, V: Vector<T>>(sweep: &Sweep<T>, i: usize, j: usize, c: usize, y: &mut [T]) {
+    let (rows, columns, input, channels) = (&sweep.rows, &sweep.columns, sweep.input, sweep.output.c);
+    let (oy, ox) = (rows.first + rows.step * i, columns.first + columns.step * j);
+    for c in (c..channels).step_by(V::LANES) {
+        let lanes = V::LANES.min(channels - c);
+        let mut acc = V::splat(T::ZERO);
+        if let Some(bias) = sweep.bias {
+            acc = V::load_part(&bias[c..c + lanes]);
+        }
+        for ky in 0..rows.taps {
+            let Some(iy) = rows.input(i, ky, input.h) else { continue };
+            for kx in 0..columns.taps {
+                let Some(ix) = columns.input(j, kx, input.w) else { continue };
+                let weight = (rows.tap(ky) * sweep.kw + columns.tap(kx)) * channels + c;
+                let x = (iy * input.w + ix) * channels + c;
+                let (x, weight) = (&sweep.x[x..x + lanes], &sweep.weight[weight..weight + lanes]);
+                acc = V::load_part(x).mul_add(V::load_part(weight), acc);
+            }
+        }
+        let at = (oy * sweep.output.w + ox) * channels + c;
+        let out = &mut y[at..at + lanes];
+        if sweep.accumulate {
+            acc = V::load_part(out).add(acc);
+        }
+        acc = sweep.activation.apply(acc);
+        if let Some(slope) = &sweep.slope {
+            acc = slope.multiply(acc, V::load_part(&slope.values()[at..at + lanes]));
+        }
+        acc.store_part(out);
+    }
 }
 
 impl<T: Real> Rule<T> for DepthwiseRule<T> {
@@ -126,40 +295,115 @@ impl<T: Real> Rule<T> for DepthwiseRule<T> {
         shape: Shape,
         save: bool,
     ) -> (Tensor<T>, Saved<T>) {
-        let planes = x[0].planes();
+        let (w, planes) = (self.window, x[0].planes());
         let mut y = ws.tensor(shape, planes);
+        let keep_slope = save && !self.activation.slope_from_output();
+        let in_sweep = planes == 1 && !keep_slope;
         for p in 0..planes {
-            let (from, to) = (x[0].plane(p), y.plane_mut(p));
-            on_isa!(ws.isa, convolve::<T>(self, from, x[0].shape, to, shape, p == 0));
+            let sweep = Sweep {
+                rows: Line::forward(shape.h, w.stride, w.kh, w.top),
+                columns: Line::forward(shape.w, w.stride, w.kw, w.left),
+                x: x[0].plane(p),
+                input: x[0].shape,
+                output: shape,
+                weight: &self.weight,
+                kw: w.kw,
+                bias: (p == 0).then_some(&self.bias[..]),
+                activation: if in_sweep { self.activation } else { Activation::Identity },
+                slope: None,
+                accumulate: false,
+            };
+            sweep.run(ws.isa, y.plane_mut(p));
         }
         if planes > 1 {
-            jet_in_place(self.activation, &mut y);
-        } else if save && !self.activation.slope_from_output() {
+            jet_in_place(ws.isa, self.activation, &mut y);
+        } else if keep_slope {
             let mut slope = ws.pool.take(shape.len());
-            self.activation.apply_with_slope(&mut y.data, &mut slope);
+            activate_with_slope(ws.isa, self.activation, &mut y.data, &mut slope);
             return (y, Some(slope));
-        } else {
-            self.activation.apply(&mut y.data);
         }
         (y, None)
     }
 
     fn vjp(&self, ws: &mut Workspace<T>, mut grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>) {
-        pull_back(self.activation, &mut grad.data, &back.saved, back.output);
+        if !back.pulled {
+            pull_back(ws.isa, self.activation, &mut grad.data, &back.saved, back.output);
+        }
+        let (w, input) = (self.window, back.shapes[0]);
+        let (mut dx, fresh) = into.open(ws, back.nodes[0], input);
+        for rest_y in 0..w.stride {
+            for rest_x in 0..w.stride {
+                let sweep = Sweep {
+                    rows: Line::backward(input.h, rest_y, w.stride, w.kh, w.top),
+                    columns: Line::backward(input.w, rest_x, w.stride, w.kw, w.left),
+                    x: &grad.data,
+                    input: grad.shape,
+                    output: input,
+                    weight: &self.weight,
+                    kw: w.kw,
+                    bias: None,
+                    activation: Activation::Identity,
+                    slope: back.slopes[0],
+                    accumulate: !fresh,
+                };
+                sweep.run(ws.isa, &mut dx.data);
+            }
+        }
+        ws.pool.give(grad.data);
         if let Some(slope) = back.saved {
             ws.pool.give(slope);
         }
-        let (mut dx, fresh) = into.open(ws, back.nodes[0], back.shapes[0]);
-        if fresh {
-            dx.data.fill(T::ZERO);
-        }
-        let shape = grad.shape;
-        on_isa!(ws.isa, convolve_transposed::<T>(self, &grad.data, shape, &mut dx.data, back.shapes[0]));
-        ws.pool.give(grad.data);
-        into.add(ws, back.nodes[0], dx);
+        into.finish(ws, back.nodes[0], dx, back.slopes[0].is_some());
+    }
+
+    fn activation(&self) -> Activation {
+        self.activation
     }
 
     fn keeps_output(&self) -> bool {
         self.activation != Activation::Identity && self.activation.slope_from_output()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every contribution of tap k of output o to input i is in exactly one backward line, where the forward has it.
+    #[test]
+    fn backward_lines_are_the_transpose_of_the_forward_line() {
+        for (taps, stride, pad, length, count) in [
+            (3, 1, 1, 9, 9),
+            (3, 2, 0, 9, 4),
+            (5, 2, 2, 7, 4),
+            (5, 1, 2, 3, 3),
+            (7, 1, 3, 8, 8),
+            (2, 3, 0, 8, 3),
+            (1, 2, 0, 5, 3),
+        ] {
+            let forward = Line::forward(count, stride, taps, pad);
+            let mut there = Vec::new();
+            for o in 0..count {
+                for k in 0..taps {
+                    if let Some(i) = forward.input(o, k, length) {
+                        there.push((i, o, k));
+                    }
+                }
+            }
+            let mut back = Vec::new();
+            for rest in 0..stride {
+                let line = Line::backward(length, rest, stride, taps, pad);
+                for n in 0..line.count {
+                    for k in 0..line.taps {
+                        if let Some(o) = line.input(n, k, count) {
+                            back.push((line.first + line.step * n, o, line.tap(k)));
+                        }
+                    }
+                }
+            }
+            there.sort_unstable();
+            back.sort_unstable();
+            assert_eq!(there, back, "{taps} taps, stride {stride}, pad {pad}");
+        }
     }
 }

@@ -24,6 +24,8 @@ pub(crate) mod strided;
 pub mod tokens;
 
 use crate::buffer::Buffer;
+use crate::kernel::vector::Vector;
+use crate::op::activation::Activation;
 use crate::real::Real;
 use crate::tensor::{Gradients, Shape, Tensor, Workspace};
 
@@ -42,6 +44,37 @@ pub struct Back<'a, T: Real> {
     pub output: Option<&'a Tensor<T>>,
     /// What `forward` saved.
     pub saved: Saved<T>,
+    /// Whether the gradient is multiplied by the slope of this step's own activation already.
+    pub pulled: bool,
+    /// For each input that only this step reads and that ends in an activation: its slope. A rule that
+    /// multiplies the input's gradient by it while writing it says so by [`Gradients::finish`].
+    pub slopes: Vec<Option<Slope<'a, T>>>,
+}
+
+/// The derivative of an activation at every value of a node.
+#[derive(Clone, Copy)]
+pub enum Slope<'a, T> {
+    /// As it was saved.
+    Saved(&'a [T]),
+    /// To be read off the output.
+    Output(Activation, &'a [T]),
+}
+
+impl<'a, T: Real> Slope<'a, T> {
+    pub(crate) fn values(&self) -> &'a [T] {
+        match self {
+            Slope::Saved(x) | Slope::Output(_, x) => x,
+        }
+    }
+
+    /// g·slope, where `values` are those of [`Slope::values`] at the same place.
+    #[inline(always)]
+    pub(crate) fn multiply<V: Vector<T>>(&self, g: V, values: V) -> V {
+        match self {
+            Slope::Saved(_) => g.mul(values),
+            Slope::Output(f, _) => f.mask(g, values),
+        }
+    }
 }
 
 impl<T: Real> Back<'_, T> {
@@ -70,6 +103,11 @@ pub trait Rule<T: Real>: Send + Sync {
 
     /// Adds to the inputs' gradients what the output's gradient `grad` contributes.
     fn vjp(&self, ws: &mut Workspace<T>, grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>);
+
+    /// The activation the output has passed, if its slope can be told from the output or is all that is saved.
+    fn activation(&self) -> Activation {
+        Activation::Identity
+    }
 
     /// Whether the vjp reads the inputs' values.
     fn keeps_inputs(&self) -> bool {

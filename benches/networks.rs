@@ -1,0 +1,167 @@
+//! Time of a forward pass, of a forward pass with the input gradient, and of a jet, one image on one core.
+//!
+//!     cargo bench -p anomaly-score-nn --bench networks -- [--profile] [--rounds 9] [NAME …]
+//!
+//! NAME: a fixture of `fixtures/network` (default: the two networks users start with), whose weights are generated.
+//! Each line: images/s, GF/s of multiply-adds, and their share of the FMA peak measured in the same run.
+//! `--profile` lists the operators by their share of the time.
+
+mod common;
+#[allow(dead_code, reason = "the tests need more of it")]
+#[path = "../crates/nn/tests/support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+
+use common::{fma_peak, median_seconds};
+use nn::engine::Network;
+use nn::tensor::Workspace;
+
+const DEFAULT: [&str; 2] = ["efficientnet-lite0-224", "dinov2-vits14-224"];
+
+/// What is timed.
+#[derive(Clone, Copy, PartialEq)]
+enum Pass {
+    Forward,
+    Saving,
+    Gradient,
+    Jet,
+}
+
+struct Bench {
+    network: Network<f32>,
+    workspace: Workspace<f32>,
+    image: Vec<f32>,
+    direction: Vec<f32>,
+    cotangent: Vec<f32>,
+}
+
+impl Bench {
+    fn run(&mut self, pass: Pass) {
+        let (net, ws) = (&self.network, &mut self.workspace);
+        match pass {
+            Pass::Forward => drop(net.forward(ws, &self.image)),
+            Pass::Saving | Pass::Gradient => {
+                let (_, tape) = net.forward_saving(ws, &self.image);
+                net.vjp(ws, tape, &self.cotangent);
+            }
+            Pass::Jet => drop(net.jet(ws, &self.image, &self.direction).expect("a smooth network")),
+        }
+    }
+
+    /// Seconds by step of one pass, each step's best of `rounds`, so that other programs on the machine do not show;
+    /// `Saving` and `Gradient` are each timed alone.
+    fn profile(&mut self, pass: Pass, rounds: usize) -> Vec<f64> {
+        let steps = self.network.steps().count();
+        let mut times = vec![Vec::new(); steps];
+        for _ in 0..rounds {
+            let (net, ws) = (&self.network, &mut self.workspace);
+            let seconds = match pass {
+                Pass::Gradient => {
+                    let (_, tape) = net.forward_saving(ws, &self.image);
+                    ws.clock.on(common::thread_seconds);
+                    net.vjp(ws, tape, &self.cotangent);
+                    ws.clock.off(steps)
+                }
+                Pass::Saving => {
+                    ws.clock.on(common::thread_seconds);
+                    let (_, tape) = net.forward_saving(ws, &self.image);
+                    let seconds = ws.clock.off(steps);
+                    net.vjp(ws, tape, &self.cotangent);
+                    seconds
+                }
+                _ => {
+                    ws.clock.on(common::thread_seconds);
+                    self.run(pass);
+                    self.workspace.clock.off(steps)
+                }
+            };
+            times.iter_mut().zip(seconds).for_each(|(t, s)| t.push(s));
+        }
+        times.iter().map(|t| t.iter().copied().fold(f64::INFINITY, f64::min)).collect()
+    }
+}
+
+fn main() {
+    let mut names = Vec::new();
+    let (mut profile, mut by_layer, mut rounds) = (false, false, 9);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--bench" => {} // cargo's own
+            "--profile" => profile = true,
+            "--layers" => by_layer = true,
+            "--rounds" => rounds = arguments.next().and_then(|n| n.parse().ok()).expect("--rounds N"),
+            name => names.push(name.to_owned()),
+        }
+    }
+    if names.is_empty() {
+        names = DEFAULT.map(String::from).to_vec();
+    }
+    let peak = fma_peak();
+    println!("FMA peak of this core: {peak:.1} GF/s");
+    for name in names {
+        let case = support::read(&format!("network/{name}.json"));
+        let network = Network::<f32>::new(&support::graph(&case));
+        let stream = |name: &str, len| support::generated(name, len, 0.0, 1.0);
+        let image = support::generated("bench image", network.input_len(), 0.5, 0.5);
+        let mut bench = Bench {
+            workspace: network.workspace(),
+            direction: stream("bench direction", network.input_len()),
+            cotangent: stream("bench cotangent", network.feature_len()),
+            image,
+            network,
+        };
+        let flops: usize = bench.network.steps().map(|s| s.flops).sum();
+        let smooth = bench.network.smooth().is_ok();
+        let passes =
+            [(Pass::Forward, "forward", 1), (Pass::Gradient, "forward + vjp", 2), (Pass::Jet, "jet", 6)];
+        for (pass, what, times) in passes {
+            if pass == Pass::Jet && !smooth {
+                continue;
+            }
+            let seconds = median_seconds(rounds, || bench.run(pass));
+            // A jet multiplies three planes by weights but six pairs of planes by each other.
+            let work = if pass == Pass::Jet {
+                bench.network.steps().map(|s| s.flops * if s.kind == "attention" { times } else { 3 }).sum()
+            } else {
+                flops * times
+            };
+            let rate = work as f64 / seconds / 1e9;
+            let share = 100.0 * rate / peak;
+            println!("{name} {what}: {:.2} images/s, {rate:.1} GF/s, {share:.0} % of peak", 1.0 / seconds);
+        }
+        if !profile && !by_layer {
+            continue;
+        }
+        for (pass, what) in [
+            (Pass::Forward, "forward"),
+            (Pass::Saving, "forward, saving"),
+            (Pass::Gradient, "vjp"),
+            (Pass::Jet, "jet"),
+        ] {
+            if pass == Pass::Jet && !smooth {
+                continue;
+            }
+            let seconds = bench.profile(pass, rounds);
+            let total: f64 = seconds.iter().sum();
+            println!("{name}, {what}: {:.2} ms in steps", 1e3 * total);
+            let mut kinds: BTreeMap<String, (f64, usize)> = BTreeMap::new();
+            for (i, (step, s)) in bench.network.steps().zip(&seconds).enumerate() {
+                let key = if by_layer {
+                    format!("{i:03} {:12} {:28} {}", step.kind, step.name, step.shape)
+                } else {
+                    step.kind.into()
+                };
+                let kind = kinds.entry(key).or_default();
+                kind.0 += s;
+                kind.1 += step.flops;
+            }
+            for (kind, (s, flops)) in kinds {
+                let planes = if pass == Pass::Jet { 3 } else { 1 };
+                let rate = (planes * flops) as f64 / s / 1e9;
+                println!("  {kind:22} {:8.3} ms {:4.0} %  {rate:6.1} GF/s", 1e3 * s, 100.0 * s / total);
+            }
+        }
+    }
+}
