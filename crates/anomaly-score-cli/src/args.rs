@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anomaly_score::backbone::{self, Backbone, Pool};
+use anomaly_score::backbone::{self, Backbone, OnnxOptions, Pool};
 use anomaly_score::image::{Fit, Preprocessing};
 use anomaly_score::measure::{Protocol, protocol};
 use anomaly_score::table::{Noise, ProtocolSettings};
@@ -125,6 +125,13 @@ pub(crate) struct Backbones {
 pub(crate) enum BackbonesCommand {
     /// All of them: input size, feature length, origin of their weights (what `backbones` alone does)
     List,
+    /// An ONNX file: whether it can be read, at which layers, its cost, and whether `exact` applies
+    Check {
+        /// The model
+        model: PathBuf,
+        #[command(flatten)]
+        onnx: Onnx,
+    },
     /// One of them: preprocessing, weights, and the layers it can be read at
     Show {
         /// The network
@@ -145,8 +152,8 @@ pub(crate) enum BackbonesCommand {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Images and backbone")]
 pub(crate) struct Reading {
-    /// The network; `anomaly-score backbones` lists them
-    #[arg(long, value_name = "NAME", default_value = backbone::DEFAULT)]
+    /// The network: a name that `anomaly-score backbones` lists, or an ONNX file
+    #[arg(long, value_name = "NAME|MODEL.onnx", default_value = backbone::DEFAULT)]
     pub(crate) backbone: String,
     /// Weights of the backbone: .safetensors, or a PyTorch .pth, .th, .bin [default: from the Hugging Face hub,
     /// fetched once into its cache]
@@ -159,6 +166,8 @@ pub(crate) struct Reading {
     /// How a layer becomes one vector [default: cls where there is a class token, otherwise mean]
     #[arg(long, value_name = "HOW", value_parser = Pool::NAMES.map(|(name, _)| name))]
     pub(crate) pool: Option<String>,
+    #[command(flatten)]
+    pub(crate) onnx: Onnx,
     /// How an image becomes square: short side to size and centre crop, or squashed [default: as the backbone was
     /// trained]
     #[arg(long, value_enum)]
@@ -178,6 +187,36 @@ pub(crate) struct Reading {
     /// Neither read nor write the cache of measurements
     #[arg(long)]
     pub(crate) no_cache: bool,
+}
+
+/// What an ONNX file does not say of itself.
+#[derive(clap::Args)]
+#[command(next_help_heading = "ONNX files")]
+pub(crate) struct Onnx {
+    /// Side of the input in pixels, for a model that leaves it open
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) input_px: Option<u32>,
+    /// Mean of the pixels in [0, 1] that the model was trained with, RGB [default: pixels go in as they are]
+    #[arg(long, value_name = "R,G,B", value_parser = three, allow_hyphen_values = true)]
+    pub(crate) mean: Option<[f32; 3]>,
+    /// Their deviation; (pixel − mean)/std is what the model sees
+    #[arg(long, value_name = "R,G,B", value_parser = three)]
+    pub(crate) std: Option<[f32; 3]>,
+}
+
+fn three(text: &str) -> Result<[f32; 3], String> {
+    let numbers: Result<Vec<f32>, _> = text.split(',').map(|t| t.trim().parse::<f32>()).collect();
+    numbers
+        .ok()
+        .and_then(|n| <[f32; 3]>::try_from(n).ok())
+        .ok_or_else(|| "expected three numbers separated by commas".to_owned())
+}
+
+impl Onnx {
+    pub(crate) fn options(&self) -> OnnxOptions {
+        let input_px = self.input_px.map(|px| px as usize);
+        OnnxOptions { input_px, mean: self.mean, std: self.std }
+    }
 }
 
 /// What is computed of an image.

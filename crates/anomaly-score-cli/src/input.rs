@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anomaly_score::backbone::{Backbone, Entry, Request};
+use anomaly_score::backbone::{Backbone, Entry, Request, is_onnx};
 use anomaly_score::image::Source;
 use anomaly_score::measure::{Options, measure};
 use anomaly_score::table::{Cache, ProtocolSettings, Settings, Table};
@@ -85,7 +85,7 @@ impl<'a> Loader<'a> {
     /// Of a protocol that is not the command line's.
     pub(crate) fn of(reading: &'a Reading, protocol: ProtocolSettings, inputs: &[&Input]) -> Result<Self> {
         let needed = inputs.iter().any(|i| matches!(i, Input::Images(_)));
-        if needed && reading.weights.is_none() {
+        if needed && reading.weights.is_none() && !is_onnx(&reading.backbone) {
             fetch(Entry::find(&reading.backbone)?)?;
         }
         let request = Request {
@@ -93,7 +93,15 @@ impl<'a> Loader<'a> {
             weights: reading.weights.as_deref(),
             layers: &reading.layer,
             pool: reading.pool(),
+            onnx: reading.onnx.options(),
         };
+        if needed && is_onnx(&reading.backbone) && reading.onnx.mean.is_none() {
+            eprintln!(
+                "note: {} is given pixels in [0, 1] as they are; a model trained on normalised pixels needs --mean \
+                 and --std",
+                reading.backbone
+            );
+        }
         let backbone = if needed { Some(Backbone::load(&request)?) } else { None };
         Ok(Loader { reading, protocol, backbone })
     }

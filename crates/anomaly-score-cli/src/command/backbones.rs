@@ -1,7 +1,9 @@
 //! `anomaly-score backbones`
 
+use std::path::Path;
+
 use anomaly_score::backbone::hub::{check_sha256, sha256_of};
-use anomaly_score::backbone::{BACKBONES, Entry, WeightsSource};
+use anomaly_score::backbone::{BACKBONES, Entry, ModelCheck, OnnxOptions, WeightsSource, check_onnx};
 use anyhow::Result;
 
 use crate::Skips;
@@ -12,6 +14,7 @@ use crate::progress;
 pub(crate) fn run(args: &Backbones) -> Result<Skips> {
     match &args.command {
         None | Some(BackbonesCommand::List) => print(&list())?,
+        Some(BackbonesCommand::Check { model, onnx }) => print(&check(model, &onnx.options())?)?,
         Some(BackbonesCommand::Show { name }) => print(&show(Entry::find(name)?)?)?,
         Some(BackbonesCommand::Fetch { names }) => {
             let entries: Vec<&Entry> =
@@ -63,4 +66,37 @@ fn show(entry: &Entry) -> Result<String> {
         text += &format!("    {:<32} {:>14}  {}\n", layer.name, layer.shape.to_string(), layer.pool.name());
     }
     Ok(text)
+}
+
+fn check(path: &Path, options: &OnnxOptions) -> Result<String> {
+    let ModelCheck { input_px, sha256, output, feature_dim, multiply_adds, first_kink, fusions, layers } =
+        check_onnx(path, options)?;
+    let exact = match first_kink {
+        None => "yes".to_owned(),
+        Some(layer) => format!("no: {layer} is piecewise linear"),
+    };
+    let fused: Vec<String> = fusions.iter().map(|(what, times)| format!("{what} ({times})")).collect();
+    let fused = if fused.is_empty() { "nothing".to_owned() } else { fused.join("; ") };
+    // A multiply-add is two floating-point operations.
+    let flops = 2.0 * multiply_adds as f64 / 1e9;
+    let output = printable(&output);
+    let mut text = format!(
+        "{}\n  input     {input_px} × {input_px} px\n  output    {output}, {feature_dim} features\n  \
+         cost      {flops:.3} GFLOP an image (convolutions, linear layers, matrix products)\n  exact     {exact}\n  \
+         joined    {fused}\n  sha256    {sha256}\n  layers    for --layer, by the name of the value or of the module \
+         that ends in it; with its shape, the batch first\n",
+        path.display(),
+    );
+    for layer in layers {
+        let dims: Vec<String> = layer.dims.iter().map(usize::to_string).collect();
+        let (name, modules) = (printable(&layer.name), printable(&layer.modules.join(", ")));
+        text += format!("    {name:<48} {:>20}  {modules}", dims.join("×")).trim_end();
+        text += "\n";
+    }
+    Ok(text)
+}
+
+/// Text out of a file, without what would move a terminal's cursor.
+fn printable(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_debug().collect::<Vec<_>>() } else { vec![c] }).collect()
 }

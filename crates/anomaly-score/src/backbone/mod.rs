@@ -1,6 +1,7 @@
 //! Backbones: the registry of names, where weights come from, and a network ready to measure.
 
 pub mod hub;
+mod onnx;
 mod registry;
 
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use nn::weights::Weights;
 pub use nn::tap::Pool;
 
 pub use hub::HubFile;
+pub use onnx::{ModelCheck, OnnxLayer, OnnxOptions, check_onnx, is_onnx};
 pub use registry::{BACKBONES, DEFAULT, Entry, Layer, Origin, WeightsSource};
 
 use hub::{Hub, Watch, check_sha256};
@@ -23,7 +25,7 @@ use crate::{Error, ErrorKind, Result};
 /// Which network to load, and where to read it.
 #[derive(Clone, Debug, Default)]
 pub struct Request<'a> {
-    /// Name in the registry.
+    /// Name in the registry, or the path of an ONNX file.
     pub name: &'a str,
     /// The weights; `None`: those the registry names, compiled in or in the hub's cache on this machine (see [`fetch`]).
     pub weights: Option<&'a Path>,
@@ -31,6 +33,8 @@ pub struct Request<'a> {
     pub layers: &'a [String],
     /// How a layer becomes one vector; `None`: as the layer is usually read.
     pub pool: Option<Pool>,
+    /// For an ONNX file.
+    pub onnx: OnnxOptions,
 }
 
 /// A backbone with its weights, ready to measure. Shared by all threads.
@@ -44,13 +48,21 @@ pub struct Backbone {
 }
 
 impl Backbone {
-    /// Loads a backbone of the registry.
+    /// Loads a backbone of the registry, or an ONNX file.
     ///
     /// # Errors
     /// An unknown name or layer; no weights; weights that cannot be read or are another network's; a pool without a
-    /// layer, or one that does not fit its layer; a layer named twice.
+    /// layer, or one that does not fit its layer; a layer named twice; an ONNX file that is damaged or uses what is
+    /// not supported; options of ONNX files with a backbone of the registry.
     pub fn load(request: &Request) -> Result<Backbone> {
+        if is_onnx(request.name) {
+            return onnx::load(request);
+        }
         let entry = Entry::find(request.name)?;
+        if request.onnx != OnnxOptions::default() {
+            let problem = "--input-px, --mean and --std are for ONNX files; this backbone has its own";
+            return Err(Error::new(ErrorKind::InvalidOption, entry.name, problem));
+        }
         let weights = match (request.weights, entry.origin.source) {
             (Some(path), _) => Weights::open(path)?,
             (None, WeightsSource::Embedded(bytes)) => Weights::from_safetensors(bytes, "(embedded weights)")?,
