@@ -216,7 +216,7 @@ def compare(name, exporters, folder):
             [binary, path, files["image"], files["cotangent"], files["output"]], capture_output=True, text=True
         )
         if run.returncode != 0:
-            yield row | {"failure": run.stderr.strip()[-300:]}
+            yield row | {"failure": run.stderr.strip().split(". Supported are")[0][:300]}
             continue
         numbers = np.fromfile(files["output"])
         half, n = len(numbers) // 2, len(feature)

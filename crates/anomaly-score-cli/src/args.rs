@@ -166,8 +166,6 @@ pub(crate) struct Reading {
     /// How a layer becomes one vector [default: cls where there is a class token, otherwise mean]
     #[arg(long, value_name = "HOW", value_parser = Pool::NAMES.map(|(name, _)| name))]
     pub(crate) pool: Option<String>,
-    #[command(flatten)]
-    pub(crate) onnx: Onnx,
     /// How an image becomes square: short side to size and centre crop, or squashed [default: as the backbone was
     /// trained]
     #[arg(long, value_enum)]
@@ -187,6 +185,8 @@ pub(crate) struct Reading {
     /// Neither read nor write the cache of measurements
     #[arg(long)]
     pub(crate) no_cache: bool,
+    #[command(flatten)]
+    pub(crate) onnx: Onnx,
 }
 
 /// What an ONNX file does not say of itself.

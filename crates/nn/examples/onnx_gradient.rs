@@ -34,7 +34,14 @@ fn run<T: Real>(graph: &Graph, image: &[f64], cotangent: &[f64]) -> Result<Vec<f
     Ok(feature.iter().map(|v| v.f64()).chain(gradient).collect())
 }
 
-fn main() -> Result<(), Failure> {
+fn main() {
+    if let Err(e) = run_all() {
+        eprintln!("{e}");
+        std::process::exit(1);
+    }
+}
+
+fn run_all() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [model, image, cotangent, output, layers @ ..] = &args[..] else {
         return Err("MODEL.onnx INPUT COTANGENT OUTPUT [LAYER]".into());

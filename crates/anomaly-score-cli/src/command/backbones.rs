@@ -98,5 +98,7 @@ fn check(path: &Path, options: &OnnxOptions) -> Result<String> {
 
 /// Text out of a file, without what would move a terminal's cursor.
 fn printable(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_debug().collect::<Vec<_>>() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_debug().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
 }

@@ -32,8 +32,12 @@ impl OnnxOptions {
         let (mean, std) = match (self.mean, self.std) {
             (None, None) => return Ok(None),
             (Some(mean), Some(std)) => (mean, std),
-            (None, Some(_)) => return Err(wrong("--std", "is given without --mean; a normalisation needs both")),
-            (Some(_), None) => return Err(wrong("--mean", "is given without --std; a normalisation needs both")),
+            (None, Some(_)) => {
+                return Err(wrong("--std", "is given without --mean; a normalisation needs both"));
+            }
+            (Some(_), None) => {
+                return Err(wrong("--mean", "is given without --std; a normalisation needs both"));
+            }
         };
         if mean.iter().any(|m| !m.is_finite()) {
             return Err(wrong("--mean", "is not made of finite numbers"));

@@ -104,17 +104,21 @@ impl Constant {
 /// Memory that reading a file may still take beyond its own bytes.
 pub(super) struct Budget {
     left: usize,
+    /// Values that may still be moved about one by one.
+    moves: usize,
 }
 
 /// What any file may take, whatever its size: one large position embedding, resized, and its kin.
 const FIXED_BYTES: usize = 128 << 20;
+/// Values moved about while reading: Swin-L at 384 px moves 4e8. A minute of work at most.
+const MOVES: usize = 1 << 32;
 /// What it may take for each of its own bytes: its weights once as they are and once repacked,
 /// float16 widened, a tensor shared by a few layers.
 const PER_BYTE: usize = 16;
 
 impl Budget {
     pub(super) fn for_file(bytes: usize) -> Self {
-        Budget { left: bytes.saturating_mul(PER_BYTE).saturating_add(FIXED_BYTES) }
+        Budget { left: bytes.saturating_mul(PER_BYTE).saturating_add(FIXED_BYTES), moves: MOVES }
     }
 
     /// Takes `count` values of `size` bytes off the budget; `None` if it does not hold as much.
@@ -123,7 +127,10 @@ impl Budget {
         Some(())
     }
 
-    pub(super) fn refund(&mut self, count: usize, size: usize) {
-        self.left += count * size;
+    /// Allows `count` values of four bytes that are gone again before anything else is taken, and the work of moving
+    /// them.
+    pub(super) fn pass(&mut self, count: usize) -> Option<()> {
+        self.moves = self.moves.checked_sub(count)?;
+        (count <= self.left / 4).then_some(())
     }
 }

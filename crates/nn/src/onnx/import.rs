@@ -29,7 +29,7 @@ pub(super) enum Value<'m> {
     Stored(&'m Tensor<'m>),
     /// Depends on the image.
     Active(View),
-    /// Was a stage of something that has been folded together.
+    /// A stage of something that has been folded together, or a comparison that is left out.
     Folded,
 }
 
@@ -41,6 +41,8 @@ pub(super) struct Importer<'m> {
     nodes: &'m [Node<'m>],
     /// The node that gives a value.
     makers: HashMap<&'m str, usize>,
+    /// Values that are others under another name.
+    same: HashMap<&'m str, &'m str>,
     /// How many operators read a value.
     uses: HashMap<&'m str, usize>,
     /// Values that must stay as they are.
@@ -85,6 +87,7 @@ impl<'m> Importer<'m> {
             values,
             nodes,
             makers,
+            same: HashMap::new(),
             uses,
             kept,
             readers: vec![0],
@@ -114,12 +117,24 @@ impl<'m> Importer<'m> {
         let call = Call { node, opset: self.opset };
         let outputs = operators::read(self, call)?;
         for (&name, value) in node.outputs.iter().zip(outputs) {
+            let rank = match &value {
+                Value::Active(view) => view.rank(),
+                Value::Constant(c) => c.dims.len(),
+                Value::Stored(_) | Value::Folded => 0,
+            };
+            if rank > proto::MAX_RANK {
+                return Err(call.unsupported("gives a tensor of more than 16 axes"));
+            }
             if let Value::Active(view) = &value
                 && (view.len() == 0 || view.len() > MAX_ACTIVATION)
             {
                 return Err(call
                     .unsupported("gives an activation of an unsupported size")
                     .expected(format!("1 to {MAX_ACTIVATION} values"), format!("{:?}", view.dims)));
+            }
+            let is_same = |input: &&&str| matches!((self.values.get(**input), &value), (Some(Value::Active(a)), Value::Active(b)) if a == b);
+            if let Some(&input) = node.inputs.iter().find(is_same) {
+                self.same.insert(name, input);
             }
             self.set(name, value);
         }
@@ -136,6 +151,10 @@ impl<'m> Importer<'m> {
                 let constant = self.load(tensor, call)?;
                 Ok(Some(Value::Constant(constant)))
             }
+            Some(Value::Folded) => Err(call.unsupported(format!(
+                "reads `{}`, which compares activations, so that no gradient passes",
+                crate::weights::shown(name)
+            ))),
             Some(value) => Ok(Some(value.clone())),
             None => Err(call.broken(format!(
                 "reads `{}`, which nothing before it computes",
@@ -197,11 +216,11 @@ impl<'m> Importer<'m> {
 
     /// The node that gives `name`, looking through those that change nothing.
     pub(super) fn maker(&self, name: &str) -> Option<&'m Node<'m>> {
-        let node = &self.nodes[*self.makers.get(name)?];
-        match node.op {
-            "Identity" | "Cast" | "Dropout" => self.maker(node.inputs.first()?).or(Some(node)),
-            _ => Some(node),
+        let mut name = name;
+        while let Some(before) = self.same.get(name) {
+            name = before;
         }
+        Some(&self.nodes[*self.makers.get(name)?])
     }
 
     /// The maker of `name` if it is an `op`.
@@ -304,15 +323,17 @@ impl<'m> Importer<'m> {
 
     /// `len` slots for the sources of a rearrangement.
     pub(super) fn slots(&mut self, call: Call<'m>, len: usize) -> Result<Vec<u32>> {
-        // The slots are gone when the runs are made; the check alone bounds them.
-        self.budget.charge(len, 4).ok_or_else(|| call.too_large())?;
-        self.budget.refund(len, 4);
+        // The slots are gone when the runs are made.
+        self.budget.pass(len).ok_or_else(|| call.too_large())?;
         Ok(Vec::with_capacity(len))
     }
 
     /// A constant as a node.
     pub(super) fn constant_node(&mut self, call: Call<'m>, constant: &Constant) -> Result<View> {
         let values = constant.to_floats().to_vec();
+        if values.is_empty() {
+            return Err(call.unsupported("works on a tensor without values"));
+        }
         self.budget.charge(values.len(), 4).ok_or_else(|| call.too_large())?;
         let order = row_major(constant.dims.len());
         let mut sources = self.slots(call, values.len())?;

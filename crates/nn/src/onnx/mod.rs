@@ -152,6 +152,14 @@ impl Model {
             [] => vec![output],
             layers => layers.iter().map(|l| names.find(l)).collect::<Result<_>>()?,
         };
+        let mut given: HashSet<&str> = proto.tensors.iter().map(|t| t.name).collect();
+        given.insert(&self.input.name);
+        for node in &proto.nodes {
+            if let Some(twice) = node.outputs.iter().find(|o| !o.is_empty() && !given.insert(o)) {
+                let problem = format!("two nodes give the value `{}`", shown(twice));
+                return Err(Error::new(ErrorKind::Format, &self.origin, problem));
+            }
+        }
         let mut kept: HashSet<&str> = wanted.iter().copied().collect();
         kept.insert(output);
 

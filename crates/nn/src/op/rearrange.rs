@@ -24,10 +24,14 @@ pub struct Rearrangement {
 
 impl Rearrangement {
     /// The rearrangement that takes output value i from `sources[i]`, with the longest runs possible.
-    /// `ends`: where in the numbering each source ends; no run goes over an end.
+    /// `ends`: where in the numbering each source ends, ascending; no run goes over an end.
     pub fn new(constants: Vec<f32>, sources: &[u32], ends: &[usize]) -> Self {
         let follows = |a: u32, b: u32| {
-            if a == ZERO || b == ZERO { a == b } else { b == a + 1 && !ends.contains(&(b as usize)) }
+            if a == ZERO || b == ZERO {
+                a == b
+            } else {
+                b == a + 1 && ends.binary_search(&(b as usize)).is_err()
+            }
         };
         let (mut run, mut length) = (0, 0);
         for i in 0..sources.len() {

@@ -30,6 +30,7 @@ pub(super) fn affine<'m>(
     if is_whole && by_channel {
         let all = |v: &[f64]| if v.len() == 1 { vec![v[0]; shape.c] } else { v.to_vec() };
         let (scale, shift) = (all(scale), all(shift));
+        importer.budget.pass(fuse::weights(importer.graph.op_mut(node))).ok_or_else(|| call.too_large())?;
         if importer.is_exclusive(node) && fuse::fold_affine(importer.graph.op_mut(node), &scale, &shift) {
             importer.forget(node);
             importer.fused("scale and shift folded into the layer before");
@@ -150,6 +151,16 @@ fn with_constant<'m>(
             binary(importer, call, kind, &v, &c)
         }
     };
+    let neutral = match kind {
+        Arithmetic::Add => Some(0.0),
+        Arithmetic::Subtract if !constant_first => Some(0.0),
+        Arithmetic::Multiply => Some(1.0),
+        Arithmetic::Divide if !constant_first => Some(1.0),
+        _ => None,
+    };
+    if fits && neutral.is_some_and(|n| constant.to_floats().iter().all(|&x| x == n)) {
+        return Ok(view.clone());
+    }
     let Some(axis) = only_axis(constant, view.rank()).filter(|_| fits) else { return general(importer) };
     let values: Vec<f64> = constant.to_floats().iter().map(|&x| f64::from(x)).collect();
     let map = |f: fn(f64) -> f64| values.iter().map(|&x| f(x)).collect::<Vec<_>>();
@@ -222,6 +233,10 @@ fn arithmetic_on(
 
 /// Comparisons and logic on constants.
 pub(super) fn logic<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
+    // A comparison of activations is left out; only what can do without it may follow.
+    if call.node.op == "Greater" && matches!(importer.required(call, 0)?, Value::Active(_)) {
+        return Ok(vec![Value::Folded]);
+    }
     let mut side =
         |i| importer.constant(call, i, "what it compares")?.ok_or_else(|| call.broken("an input is missing"));
     let (a, b) = (side(0)?, side(1)?);
@@ -253,6 +268,37 @@ pub(super) fn logic<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m>
         "Mod" => result,
         _ => Constant::ints(result.dims.clone(), result.to_ints()),
     })])
+}
+
+/// IsNaN of a softmax, by which PyTorch's exporter guards against rows that a mask forbids wholly. Rows with something
+/// to choose from are never NaN.
+pub(super) fn is_nan<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
+    let view = match importer.required(call, 0)? {
+        Value::Constant(c) => {
+            let found = c.to_floats().iter().map(|v| i64::from(v.is_nan())).collect();
+            return Ok(vec![Value::Constant(Constant::ints(c.dims, found))]);
+        }
+        value => view_of(&value),
+    };
+    let unsure = || {
+        call.unsupported("asks of an activation whether it is NaN").expected("a softmax", "something else")
+    };
+    let softmax = importer.made_by(call.node.inputs[0], "Softmax").ok_or_else(unsure)?;
+    let scores = softmax.inputs.first().copied().unwrap_or("");
+    if let Some(sum) = importer.made_by(scores, "Add") {
+        let sum = Call { node: sum, ..call };
+        for i in 0..2 {
+            if let Some(Value::Constant(mask)) = importer.input(sum, i)? {
+                let width = mask.dims.last().copied().unwrap_or(1).max(1);
+                let open = |row: &[f32]| row.iter().any(|v| v.is_finite());
+                if !mask.to_floats().chunks(width).all(open) {
+                    return Err(call.unsupported("guards a softmax with a row that its mask forbids wholly"));
+                }
+            }
+        }
+    }
+    // One value, which broadcasts.
+    Ok(vec![Value::Constant(Constant::ints(vec![1; view.rank()], vec![0]))])
 }
 
 pub(super) fn cast<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {

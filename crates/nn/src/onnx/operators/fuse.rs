@@ -11,6 +11,14 @@ use crate::onnx::view::View;
 use crate::op::activation::Activation;
 use crate::op::pointwise::Pointwise;
 
+/// How many numbers a folding goes over.
+pub(super) fn weights(op: &Op) -> usize {
+    match op {
+        Op::Conv { weight, .. } | Op::Depthwise { weight, .. } => weight.len(),
+        _ => 0,
+    }
+}
+
 /// Folds y ↦ scale·y + shift by channel into the operator that gives y, if it is one that can take it.
 pub(super) fn fold_affine(op: &mut Op, scale: &[f64], shift: &[f64]) -> bool {
     let bend = |values: &mut [f32], shift: Option<&[f64]>| {
@@ -168,6 +176,17 @@ fn activation<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Option<(&'m st
         }
     }
     None
+}
+
+/// The softplus of x, if this node chooses it up to a threshold and x itself above, as PyTorch's exporter writes it.
+/// Above 15 the two differ by 3e-7 and less, 2e-8 of x.
+pub(super) fn guarded_softplus<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Option<View> {
+    let [condition, x, softplus] = call.node.inputs[..] else { return None };
+    let comparison = importer.made_by(condition, "Greater")?;
+    let [compared, threshold] = comparison.inputs[..] else { return None };
+    let is_softplus = importer.made_by(softplus, "Softplus").is_some_and(|n| n.inputs.first() == Some(&x));
+    (compared == x && is_softplus && importer.scalar(call, threshold)? >= 15.0)
+        .then(|| importer.view_of(softplus))?
 }
 
 /// x and ε, if this division is (x − mean)/√(variance + ε) along the last axis.

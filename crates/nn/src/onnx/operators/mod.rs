@@ -27,15 +27,26 @@ type Reader = for<'m> fn(&mut Importer<'m>, Call<'m>) -> Read<'m>;
 /// Operators that read alike.
 struct Family {
     reader: Reader,
-    /// Whether the reader itself works on constants alone.
-    folds: bool,
+    /// What becomes of it where all inputs are constants.
+    constants: Constants,
     operators: &'static [(&'static str, &'static [&'static str])],
+}
+
+/// How an operator is read whose inputs are all constants.
+#[derive(Clone, Copy, PartialEq)]
+enum Constants {
+    /// By its reader, which works on constants too.
+    Read,
+    /// By running it once; its cost is bounded by the multiply-adds of the engine's operators.
+    Run,
+    /// As if they were activations.
+    Ride,
 }
 
 const FAMILIES: &[Family] = &[
     Family {
         reader: elementwise::arithmetic,
-        folds: true,
+        constants: Constants::Read,
         operators: &[
             ("Add", &[]),
             ("Sub", &[]),
@@ -48,7 +59,7 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         reader: elementwise::function,
-        folds: false,
+        constants: Constants::Run,
         operators: &[
             ("Clip", &[]),
             ("Elu", &["alpha"]),
@@ -67,7 +78,7 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         reader: elementwise::function,
-        folds: true,
+        constants: Constants::Read,
         operators: &[
             ("Abs", &[]),
             ("Ceil", &[]),
@@ -87,7 +98,7 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         reader: elementwise::logic,
-        folds: true,
+        constants: Constants::Read,
         operators: &[
             ("And", &[]),
             ("Equal", &[]),
@@ -100,14 +111,15 @@ const FAMILIES: &[Family] = &[
             ("Xor", &[]),
         ],
     },
+    Family { reader: elementwise::is_nan, constants: Constants::Read, operators: &[("IsNaN", &[])] },
     Family {
         reader: elementwise::cast,
-        folds: true,
+        constants: Constants::Read,
         operators: &[("Cast", &["to", "saturate"]), ("CastLike", &["saturate"])],
     },
     Family {
         reader: elementwise::constant,
-        folds: true,
+        constants: Constants::Read,
         operators: &[
             ("Constant", &["value", "value_float", "value_floats", "value_int", "value_ints"]),
             ("ConstantOfShape", &["value"]),
@@ -116,36 +128,44 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         reader: shape::identity,
-        folds: true,
+        constants: Constants::Read,
         operators: &[("Identity", &[]), ("Dropout", &["ratio", "seed"])],
     },
-    Family { reader: shape::shape, folds: true, operators: &[("Shape", &["start", "end"]), ("Size", &[])] },
-    Family { reader: shape::reshape, folds: true, operators: &[("Reshape", &["allowzero"])] },
-    Family { reader: shape::flatten, folds: true, operators: &[("Flatten", &["axis"])] },
-    Family { reader: shape::transpose, folds: true, operators: &[("Transpose", &["perm"])] },
-    Family { reader: shape::squeeze, folds: true, operators: &[("Squeeze", &["axes"])] },
-    Family { reader: shape::unsqueeze, folds: true, operators: &[("Unsqueeze", &["axes"])] },
-    Family { reader: shape::expand, folds: true, operators: &[("Expand", &[])] },
-    Family { reader: shape::tile, folds: true, operators: &[("Tile", &[])] },
-    Family { reader: shape::concat, folds: true, operators: &[("Concat", &["axis"])] },
-    Family { reader: shape::split, folds: true, operators: &[("Split", &["axis", "split", "num_outputs"])] },
-    Family { reader: shape::slice, folds: true, operators: &[("Slice", &[])] },
-    Family { reader: shape::gather, folds: true, operators: &[("Gather", &["axis"])] },
-    Family { reader: shape::pad, folds: true, operators: &[("Pad", &["mode"])] },
-    Family { reader: shape::choose, folds: true, operators: &[("Where", &[])] },
+    Family {
+        reader: shape::shape,
+        constants: Constants::Read,
+        operators: &[("Shape", &["start", "end"]), ("Size", &[])],
+    },
+    Family { reader: shape::reshape, constants: Constants::Read, operators: &[("Reshape", &["allowzero"])] },
+    Family { reader: shape::flatten, constants: Constants::Read, operators: &[("Flatten", &["axis"])] },
+    Family { reader: shape::transpose, constants: Constants::Read, operators: &[("Transpose", &["perm"])] },
+    Family { reader: shape::squeeze, constants: Constants::Read, operators: &[("Squeeze", &["axes"])] },
+    Family { reader: shape::unsqueeze, constants: Constants::Read, operators: &[("Unsqueeze", &["axes"])] },
+    Family { reader: shape::expand, constants: Constants::Read, operators: &[("Expand", &[])] },
+    Family { reader: shape::tile, constants: Constants::Read, operators: &[("Tile", &[])] },
+    Family { reader: shape::concat, constants: Constants::Read, operators: &[("Concat", &["axis"])] },
+    Family {
+        reader: shape::split,
+        constants: Constants::Read,
+        operators: &[("Split", &["axis", "split", "num_outputs"])],
+    },
+    Family { reader: shape::slice, constants: Constants::Read, operators: &[("Slice", &[])] },
+    Family { reader: shape::gather, constants: Constants::Read, operators: &[("Gather", &["axis"])] },
+    Family { reader: shape::pad, constants: Constants::Read, operators: &[("Pad", &["mode"])] },
+    Family { reader: shape::choose, constants: Constants::Read, operators: &[("Where", &[])] },
     Family {
         reader: shape::blocks,
-        folds: true,
+        constants: Constants::Read,
         operators: &[("DepthToSpace", &["blocksize", "mode"]), ("SpaceToDepth", &["blocksize"])],
     },
     Family {
         reader: window::conv,
-        folds: false,
+        constants: Constants::Ride,
         operators: &[("Conv", &["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"])],
     },
     Family {
         reader: window::pool,
-        folds: false,
+        constants: Constants::Ride,
         operators: &[
             (
                 "AveragePool",
@@ -167,29 +187,29 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         reader: window::global_pool,
-        folds: false,
+        constants: Constants::Ride,
         operators: &[("GlobalAveragePool", &[]), ("GlobalMaxPool", &[])],
     },
     Family {
         reader: window::batch_norm,
-        folds: false,
+        constants: Constants::Ride,
         operators: &[("BatchNormalization", &["epsilon", "momentum", "training_mode"])],
     },
-    Family { reader: matmul::matmul, folds: false, operators: &[("MatMul", &[])] },
+    Family { reader: matmul::matmul, constants: Constants::Run, operators: &[("MatMul", &[])] },
     Family {
         reader: matmul::gemm,
-        folds: false,
+        constants: Constants::Run,
         operators: &[("Gemm", &["alpha", "beta", "transA", "transB"])],
     },
-    Family { reader: matmul::softmax, folds: false, operators: &[("Softmax", &["axis"])] },
+    Family { reader: matmul::softmax, constants: Constants::Run, operators: &[("Softmax", &["axis"])] },
     Family {
         reader: normalise::layer,
-        folds: false,
+        constants: Constants::Run,
         operators: &[("LayerNormalization", &["axis", "epsilon", "stash_type"])],
     },
     Family {
         reader: normalise::group,
-        folds: false,
+        constants: Constants::Run,
         operators: &[
             ("GroupNormalization", &["epsilon", "num_groups", "stash_type"]),
             ("InstanceNormalization", &["epsilon"]),
@@ -197,7 +217,7 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         reader: reduce::reduce,
-        folds: true,
+        constants: Constants::Read,
         operators: &[
             ("ReduceL1", &["axes", "keepdims", "noop_with_empty_axes"]),
             ("ReduceL2", &["axes", "keepdims", "noop_with_empty_axes"]),
@@ -211,7 +231,7 @@ const FAMILIES: &[Family] = &[
     },
     Family {
         reader: resize::resize,
-        folds: true,
+        constants: Constants::Read,
         operators: &[
             (
                 "Resize",
@@ -255,7 +275,7 @@ pub(super) fn read<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> 
             shown(name),
         ));
     }
-    if !family.folds
+    if family.constants == Constants::Run
         && let Some(values) = run_on_constants(importer, call, family.reader)?
     {
         return Ok(values);

@@ -426,17 +426,16 @@ pub(super) fn slice<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m>
         // Backwards, −1 past wrapping means "to the very first".
         let (low, high) = if step > 0 { (0, len) } else { (-1, len - 1) };
         let (start, end) = (wrap(starts[i]).clamp(low.max(0), high.max(0)), wrap(ends[i]).clamp(low, high));
-        let index: Vec<usize> = if step > 0 {
-            (start..end).step_by(step as usize).map(|i| i as usize).collect()
-        } else {
-            let step = usize::try_from(step.unsigned_abs()).unwrap_or(usize::MAX);
-            (end + 1..=start).rev().step_by(step).map(|i| i as usize).collect()
-        };
-        if index.is_empty() {
-            let view = view_of(&value).slice(axis, 0, 0, 1);
+        if step > 0 || start <= end {
+            let step = usize::try_from(step).unwrap_or(1);
+            let count = usize::try_from(end - start).unwrap_or(0).div_ceil(step);
+            let view = view_of(&value).slice(axis, start as usize, count, step);
             value = seen(importer, call, &value, view)?;
             continue;
         }
+        importer.budget.charge((start - end) as usize, 8).ok_or_else(|| call.too_large())?;
+        let step = usize::try_from(step.unsigned_abs()).unwrap_or(usize::MAX);
+        let index: Vec<usize> = (end + 1..=start).rev().step_by(step).map(|i| i as usize).collect();
         value = pick(importer, call, value, axis, &index)?;
     }
     Ok(vec![value])
@@ -480,7 +479,7 @@ pub(super) fn pad<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
         return Err(call.broken(format!("pads {} axes by {pads:?}", axes.len())));
     }
     let mode = call.text("mode", "constant")?;
-    let limit = 1 << 24;
+    let limit = 1 << 16;
     for (i, &axis) in axes.iter().enumerate() {
         let (before, after) = (pads[i], pads[i + axes.len()]);
         if before == 0 && after == 0 {
@@ -567,6 +566,10 @@ fn pad_axis<'m>(
 
 /// Elements of one tensor where a constant condition holds, of another where not.
 pub(super) fn choose<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
+    if let Some(view) = super::fuse::guarded_softplus(importer, call) {
+        importer.fused("softplus with its guard");
+        return Ok(vec![Value::Active(view)]);
+    }
     let condition = importer
         .constant(call, 0, "the condition")?
         .ok_or_else(|| call.broken("the condition is missing"))?;
@@ -577,11 +580,19 @@ pub(super) fn choose<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m
         .and_then(|d| crate::onnx::view::broadcast(&d, &condition.dims))
         .ok_or_else(misfit)?;
     let len = checked_len(call, &dims)?;
-    let mut sources = importer.slots(call, len)?;
+    // A mask that masks nothing, or everything.
+    let holds = condition.to_ints();
+    if let Some(&first) = holds.first()
+        && holds.iter().all(|h| (*h != 0) == (first != 0))
+    {
+        let chosen = if first != 0 { yes } else { no };
+        let view = view_of(&chosen).expand(&dims);
+        return Ok(vec![seen(importer, call, &chosen, view)?]);
+    }
     let (a, b, c) = (a.expand(&dims), b.expand(&dims), condition.view().expand(&dims));
+    let mut sources = importer.slots(call, len)?;
     let pieces = Pieces::new(importer, vec![yes, no]);
     let order = if pieces.inputs.is_empty() { row_major(dims.len()) } else { a.order() };
-    let holds = condition.to_ints();
     let places = a.offsets(&order).zip(b.offsets(&order)).zip(c.offsets(&order));
     sources.extend(
         places.map(|((a, b), c)| {

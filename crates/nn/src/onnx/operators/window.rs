@@ -147,8 +147,9 @@ pub(super) fn conv<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> 
     if (dy > 1 && window.kh > 1) || (dx > 1 && window.kw > 1) {
         let (kh, kw) = (window.kh, window.kw);
         let (h, w) = ((kh - 1) * dy + 1, (kw - 1) * dx + 1);
-        importer.budget.charge(out * per_group * h * w, 4).ok_or_else(|| call.too_large())?;
-        let mut wide = vec![0.0; out * per_group * h * w];
+        let len = super::shape::checked_len(call, &[out, per_group, h, w])?;
+        importer.budget.charge(len, 4).ok_or_else(|| call.too_large())?;
+        let mut wide = vec![0.0; len];
         for (from, to) in values.chunks_exact(kh * kw).zip(wide.chunks_exact_mut(h * w)) {
             for y in 0..kh {
                 for x in 0..kw {
