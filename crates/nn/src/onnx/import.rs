@@ -261,6 +261,9 @@ impl<'m> Importer<'m> {
         let id = self.graph.add(crate::weights::shown(call.label()), op, inputs)?;
         self.readers.push(0);
         inputs.iter().for_each(|&i| self.readers[i] += 1);
+        if self.graph.shape(id).is_empty() {
+            return Err(call.unsupported("gives a tensor without elements"));
+        }
         if self.graph.shape(id).len() > MAX_ACTIVATION {
             return Err(call
                 .unsupported("gives too large an activation")

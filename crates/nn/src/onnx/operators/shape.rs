@@ -287,7 +287,11 @@ pub(super) fn unsqueeze<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read
     let value = importer.required(call, 0)?;
     let view = view_of(&value);
     let axes = axes_of(importer, call, 1)?.ok_or_else(|| call.broken("the list of axes is missing"))?;
-    let axes = call.axes(&axes, view.rank() + axes.len())?;
+    let (asked, rank) = (axes.len(), view.rank() + axes.len());
+    let axes = call.axes(&axes, rank)?;
+    if axes.len() != asked {
+        return Err(call.broken("makes the same axis twice"));
+    }
     let view = view.with_ones(&axes);
     Ok(vec![seen(importer, call, &value, view)?])
 }
@@ -418,6 +422,9 @@ pub(super) fn slice<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m>
     for i in 0..starts.len() {
         let axis = call.axis(axes[i], rank)?;
         let len = view_of(&value).dims[axis] as i64;
+        if len == 0 {
+            continue; // Of nothing, nothing is left, from wherever to wherever.
+        }
         let step = steps[i];
         if step == 0 {
             return Err(call.broken("has a step of 0"));
@@ -610,19 +617,21 @@ pub(super) fn blocks<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m
         return Err(call.broken("needs a block size and a tensor of four axes"));
     };
     let misfit = || -> Error { call.broken(format!("blocks of {s} do not divide {c}×{h}×{w}")) };
+    let product = |a: usize, b: usize| a.checked_mul(b).ok_or_else(|| call.too_large());
+    let square = product(s, s)?;
     let (split, permutation, merged): (Vec<usize>, &[usize], Vec<usize>) = if call.node.op == "SpaceToDepth" {
         if !h.is_multiple_of(s) || !w.is_multiple_of(s) {
             return Err(misfit());
         }
-        (vec![n, c, h / s, s, w / s, s], &[0, 3, 5, 1, 2, 4], vec![n, c * s * s, h / s, w / s])
+        (vec![n, c, h / s, s, w / s, s], &[0, 3, 5, 1, 2, 4], vec![n, product(c, square)?, h / s, w / s])
     } else {
-        if !c.is_multiple_of(s * s) {
+        if !c.is_multiple_of(square) {
             return Err(misfit());
         }
-        let merged = vec![n, c / (s * s), h * s, w * s];
+        let merged = vec![n, c / square, product(h, s)?, product(w, s)?];
         match call.text("mode", "DCR")? {
-            "DCR" => (vec![n, s, s, c / (s * s), h, w], &[0, 3, 4, 1, 5, 2], merged),
-            "CRD" => (vec![n, c / (s * s), s, s, h, w], &[0, 1, 4, 2, 5, 3], merged),
+            "DCR" => (vec![n, s, s, c / square, h, w], &[0, 3, 4, 1, 5, 2], merged),
+            "CRD" => (vec![n, c / square, s, s, h, w], &[0, 1, 4, 2, 5, 3], merged),
             other => {
                 return Err(call
                     .unsupported("orders blocks in an unsupported way")
