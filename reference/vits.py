@@ -78,7 +78,7 @@ def _open_clip(case) -> nn.Module:
     dim, heads, full, patch, embed = SIZES[case.network]
     width, text_heads, layers, vocabulary, context = TEXT
     vision = {
-        "image_size": patch * case.grid,
+        "image_size": case.input_px,
         "layers": case.depth or full,
         "width": dim,
         "head_width": dim // heads,
@@ -93,11 +93,7 @@ def shapes(case) -> dict:
     """Every float tensor of the published checkpoint → shape, used by the feature or not."""
     with torch.device("meta"):
         net = _open_clip(case) if case.network.startswith("clip-") else _timm(case)
-    found = {k: tuple(v.shape) for k, v in net.state_dict().items() if v.is_floating_point()}
-    if "pos_embed" in found:
-        tokens = case.grid**2 + (found["pos_embed"][1] - (case.input_px // SIZES[case.network][3]) ** 2)
-        found["pos_embed"] = (1, tokens, found["pos_embed"][2])
-    return found
+    return {k: tuple(v.shape) for k, v in net.state_dict().items() if v.is_floating_point()}
 
 
 def spread(case, name: str, shape: tuple):
@@ -142,26 +138,10 @@ class ClipImage(nn.Module):
 def body(case, tensors: dict, dtype) -> nn.Module:
     """Normalised images B×3×H×W → features B×D; raises if a tensor is missing, left over or of another shape."""
     if case.network.startswith("clip-"):
-        return ClipImage(_transformers(case, "CLIPVisionModelWithProjection", _resized(case, tensors), dtype))
+        return ClipImage(_transformers(case, "CLIPVisionModelWithProjection", tensors, dtype))
     net = _timm(case)
-    from timm.models.vision_transformer import checkpoint_filter_fn
-
-    # timm's own resizing of the position embedding
-    state = checkpoint_filter_fn({k: v.to(dtype) for k, v in tensors.items()}, net)
-    net.load_state_dict(state, strict=True, assign=True)
+    net.load_state_dict({k: v.to(dtype) for k, v in tensors.items()}, strict=True, assign=True)
     return Timm(net)
-
-
-def _resized(case, tensors: dict) -> dict:
-    """CLIP's tensors with the position embedding at the grid of the case's images, by open_clip's own resizing."""
-    from types import SimpleNamespace
-
-    from open_clip.model import resize_pos_embed
-
-    side = case.input_px // SIZES[case.network][3]
-    state = dict(tensors)
-    resize_pos_embed(state, SimpleNamespace(visual=SimpleNamespace(grid_size=(side, side))))
-    return state
 
 
 # --- other spellings -------------------------------------------------------------------------------------------------

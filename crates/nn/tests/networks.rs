@@ -160,7 +160,7 @@ fn taps_agree_with_pytorch() {
 fn spellings_are_one_network() {
     let file = read("network/spellings.json");
     let spellings = file["spellings"].as_array().unwrap();
-    assert!(spellings.len() >= 8, "only {} spellings were found", spellings.len());
+    assert!(spellings.len() >= 6, "only {} spellings were found", spellings.len());
     for spelling in spellings {
         let label = format!("{} as {}", spelling["case"], spelling["spelling"]);
         let case = read(&format!("network/{}.json", spelling["case"].as_str().unwrap()));
@@ -200,7 +200,9 @@ fn spellings_are_one_network() {
 /// In f64 only the folding of weights, which rounds them to f32, stands between the engine and PyTorch.
 #[test]
 fn f64_agrees_closely() {
-    for name in ["dinov2-vits14-reg4-56.json", "resnet20-cifar.json"] {
+    for name in
+        ["dinov2-vits14-reg4-56.json", "resnet20-cifar.json", "clip-vit-b32-96.json", "siglip-b16-48.json"]
+    {
         for (what, error) in errors::<f64>(&read(&format!("network/{name}"))) {
             assert!(error < 1e-6, "{name}: {what} off by {error:e}");
         }

@@ -11,9 +11,8 @@
 
 use crate::Result;
 use crate::graph::{Graph, Op};
-use crate::network::linear::Linear;
+use crate::network::Normalisation;
 use crate::network::transformer::{Gate, Names, Qkv, Sizes, Transformer};
-use crate::network::{Normalisation, PositionResize};
 use crate::op::activation::Activation;
 use crate::tap::Rows;
 use crate::weights::Weights;
@@ -83,8 +82,8 @@ pub(super) const HUGGING_FACE: Names = Names {
     scales: None,
 };
 
-/// Builds the tower for `px` × `px` images, `px` a multiple of the patch. At another size than the
-/// checkpoint's the position embedding is resized as open_clip does it.
+/// Builds the tower for `px` × `px` images, `px` a multiple of the patch. The checkpoint must be for
+/// images of that size.
 ///
 /// # Errors
 /// A missing tensor or one of the wrong shape; `px` not a multiple of the patch.
@@ -103,7 +102,7 @@ pub fn graph(
     let x = net.patches(x, name("conv1", "embeddings.patch_embedding"), patch, false, "conv1")?;
     let mut class = net.take(name("class_embedding", "embeddings.class_embedding"), &[dim])?;
     let position = name("positional_embedding", "embeddings.position_embedding.weight");
-    let (first, position) = net.position(position, true, px / patch, PositionResize::CubicAntialias)?;
+    let (first, position) = net.position(position, true, px / patch, None)?;
     class.iter_mut().zip(first).for_each(|(c, p)| *c += p);
     let x = net.tokens(x, class, true, position)?;
     let mut x = net.norm(x, name("ln_pre", "pre_layrnorm"))?;
@@ -123,9 +122,8 @@ pub fn graph(
     } else {
         net.weights.take("visual_projection.weight", &[embed_dim, dim])?
     };
-    let projection = Linear { weight, bias: vec![0.0; embed_dim] };
     let x = net.net.graph.add("class token", Op::FirstTokens(1), &[x])?;
-    net.net.linear("projection", x, projection.weight, projection.bias)?;
+    net.net.linear("projection", x, weight, vec![0.0; embed_dim])?;
     Ok(net.net.graph)
 }
 

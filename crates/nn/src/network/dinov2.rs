@@ -108,7 +108,7 @@ pub fn graph(
     let x = net.patches(x, patch, PATCH, true, "patch_embed")?;
     let mut prefix = net.take(name("cls_token", "embeddings.cls_token"), &[1, 1, dim])?;
     let position = name("pos_embed", "embeddings.position_embeddings");
-    let (first, position) = net.position(position, true, px / PATCH, config.resize())?;
+    let (first, position) = net.position(position, true, px / PATCH, Some(config.resize()))?;
     prefix.iter_mut().zip(first).for_each(|(c, p)| *c += p);
     if registers > 0 {
         // Registers have no position.

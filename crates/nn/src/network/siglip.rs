@@ -13,7 +13,7 @@ use crate::Result;
 use crate::graph::{Graph, NodeId, Op};
 use crate::network::linear::Linear;
 use crate::network::transformer::{Gate, Qkv, Sizes, Transformer};
-use crate::network::{Normalisation, PositionResize, clip, vit};
+use crate::network::{Normalisation, clip, vit};
 use crate::op::activation::Activation;
 use crate::weights::Weights;
 
@@ -36,8 +36,8 @@ pub struct Config {
 /// ViT-B/16.
 pub const VITB16: Config = Config { dim: 768, depth: 12, heads: 12, patch: 16 };
 
-/// Builds the tower for `px` × `px` images, `px` a multiple of the patch. At another size than the
-/// checkpoint's the position embedding is resized as timm does it.
+/// Builds the tower for `px` × `px` images, `px` a multiple of the patch. The checkpoint must be for
+/// images of that size.
 ///
 /// # Errors
 /// A missing tensor or one of the wrong shape; `px` not a multiple of the patch.
@@ -59,7 +59,7 @@ pub fn graph(
     let x =
         net.patches(x, name("patch_embed.proj", "embeddings.patch_embedding"), patch, true, "patch_embed")?;
     let position = name("pos_embed", "embeddings.position_embedding.weight");
-    let (_, position) = net.position(position, false, px / patch, PositionResize::CubicAntialias)?;
+    let (_, position) = net.position(position, false, px / patch, None)?;
     let mut x = net.tokens(x, Vec::new(), false, position)?;
     for i in 0..depth {
         x = net.block(x, &names, i, "blocks")?;

@@ -150,17 +150,17 @@ impl<'w> Transformer<'w> {
         Ok(x)
     }
 
-    /// The position embedding `name`: that of the class token (if `class`), and that of side×side patches,
-    /// resized as `how` says where the checkpoint has another grid.
+    /// The position embedding `name`: that of the class token (if `class`), and that of side×side patches.
+    /// Where the checkpoint has another grid, it is resized as `how` says.
     ///
     /// # Errors
-    /// A missing tensor or one of the wrong shape.
+    /// A missing tensor or one of the wrong shape; without `how`, one of another grid.
     pub(super) fn position(
         &mut self,
         name: &str,
         class: bool,
         side: usize,
-        how: PositionResize,
+        how: Option<PositionResize>,
     ) -> Result<(Vec<f32>, Vec<f32>)> {
         let (dim, before) = (self.sizes.dim, usize::from(class));
         let name = self.name(name);
@@ -176,7 +176,16 @@ impl<'w> Transformer<'w> {
                 .expected(expected, format!("{shape:?}")));
         }
         let (first, patches) = all.split_at(before * dim);
-        Ok((first.to_vec(), resize_position(patches, grid, side, dim, how)))
+        match how {
+            Some(how) => Ok((first.to_vec(), resize_position(patches, grid, side, dim, how))),
+            None if grid == side => Ok((first.to_vec(), patches.to_vec())),
+            None => {
+                let patches = |n: usize| format!("positions of {n} × {n} patches");
+                Err(Error::new(ErrorKind::ShapeMismatch, name, "the weights are for images of another size")
+                    .expected(patches(side), patches(grid))
+                    .remedy("Bring the weights of this backbone's input size"))
+            }
+        }
     }
 
     /// Makes patches a sequence: `prefix` (a class token first if `class`) goes before them, `position` is
@@ -291,5 +300,23 @@ impl<'w> Transformer<'w> {
     pub(super) fn class_token(mut self, x: NodeId) -> Result<Graph> {
         self.net.graph.add("class token", Op::FirstTokens(1), &[x])?;
         Ok(self.net.graph)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::network::{Normalisation, vit};
+    use crate::weights::Weights;
+
+    /// Weights trained at 384 pixels would load at 224 and be another network than the one named.
+    #[test]
+    fn positions_of_another_grid_are_an_error() {
+        let mut weights = Weights::blank(vec![("pos_embed".into(), vec![1, 1 + 24 * 24, 384])]);
+        let error = vit::graph(vit::S16, 224, Normalisation::HALF, &mut weights).unwrap_err().to_string();
+        assert!(error.starts_with("pos_embed: the weights are for images of another size"), "{error}");
+        assert!(
+            error.contains("expected positions of 14 × 14 patches, found positions of 24 × 24"),
+            "{error}"
+        );
     }
 }

@@ -13,8 +13,8 @@
 
 use crate::Result;
 use crate::graph::Graph;
+use crate::network::Normalisation;
 use crate::network::transformer::{Gate, Names, Qkv, Sizes, Transformer};
-use crate::network::{Normalisation, PositionResize};
 use crate::op::activation::Activation;
 use crate::weights::Weights;
 
@@ -65,8 +65,8 @@ const HUGGING_FACE: Names = Names {
     scales: None,
 };
 
-/// Builds the network for `px` × `px` images, `px` a multiple of 16. At another size than the checkpoint's
-/// the position embedding is resized as timm does it.
+/// Builds the network for `px` × `px` images, `px` a multiple of 16. The checkpoint must be for
+/// images of that size.
 ///
 /// # Errors
 /// A missing tensor or one of the wrong shape; `px` not a multiple of 16.
@@ -88,7 +88,7 @@ pub fn graph(
     let x = net.patches(x, patch, PATCH, true, "patch_embed")?;
     let mut class = net.take(name("cls_token", "embeddings.cls_token"), &[1, 1, dim])?;
     let position = name("pos_embed", "embeddings.position_embeddings");
-    let (first, position) = net.position(position, true, px / PATCH, PositionResize::CubicAntialias)?;
+    let (first, position) = net.position(position, true, px / PATCH, None)?;
     class.iter_mut().zip(first).for_each(|(c, p)| *c += p);
     let mut x = net.tokens(x, class, true, position)?;
     for i in 0..depth {
