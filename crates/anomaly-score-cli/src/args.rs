@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anomaly_score::backbone::{self, Backbone, OnnxOptions, Pool};
-use anomaly_score::image::{Fit, Preprocessing};
+use anomaly_score::image::{Fit, Preprocessing, Resampler};
 use anomaly_score::measure::{Protocol, protocol};
 use anomaly_score::table::{Noise, ProtocolSettings};
 use anyhow::{Result, bail};
@@ -170,6 +170,10 @@ pub(crate) struct Reading {
     /// trained]
     #[arg(long, value_enum)]
     pub(crate) resize: Option<Resize>,
+    /// The arithmetic of resizing, named for the tool it reproduces (docs/preprocessing.md) [default: as the backbone
+    /// was trained]
+    #[arg(long, value_name = "NAME", value_parser = Resampler::NAMES.map(|(name, _)| name))]
+    pub(crate) resampler: Option<String>,
     /// Measure a seeded sample of N images of each source
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) limit: Option<u64>,
@@ -297,7 +301,12 @@ impl Method {
 
 impl Reading {
     pub(crate) fn preprocessing(&self, backbone: &Backbone) -> Preprocessing {
-        let own = backbone.preprocessing();
+        let mut own = backbone.preprocessing();
+        if let Some(name) = &self.resampler
+            && let Some((_, resampler)) = Resampler::NAMES.iter().find(|(n, _)| n == name)
+        {
+            own = own.with_resampler(*resampler);
+        }
         match self.resize {
             None => own,
             Some(Resize::Crop) => own.with_fit(Fit::Crop),

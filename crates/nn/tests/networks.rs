@@ -224,3 +224,35 @@ fn position_embedding_is_resized_as_upstream() {
         }
     }
 }
+
+/// At 299 px, where every published statistic was made: the widths that FID tools name their features by, and sFID's 2023.
+#[test]
+fn inception_has_the_published_shapes() {
+    use nn::network::inception_v3;
+    use nn::tap::Pool;
+    let mut weights = nn::weights::Weights::blank(Vec::new());
+    let mut graph =
+        inception_v3::graph(inception_v3::INPUT_PX, inception_v3::NORMALISATION, &mut weights).unwrap();
+    let shape = |graph: &nn::graph::Graph, name: &str| {
+        let shape = graph.shape(graph.find_tap(name).unwrap().node);
+        (shape.h, shape.w, shape.c)
+    };
+    for (name, expected) in [
+        ("Conv2d_1a_3x3", (149, 149, 32)),
+        ("64", (73, 73, 64)),
+        ("192", (35, 35, 192)),
+        ("Mixed_5b", (35, 35, 256)),
+        ("spatial", (17, 17, 7)),
+        ("768", (17, 17, 768)),
+        ("Mixed_7a", (8, 8, 1280)),
+        ("2048", (1, 1, 2048)),
+        ("logits_unbiased", (1, 1, 1008)),
+    ] {
+        assert_eq!(shape(&graph, name), expected, "{name}");
+    }
+    assert_eq!(graph.shape(graph.outputs()[0]).len(), 2048);
+    let pools = graph.read_at(&[("64", None), ("spatial", None), ("logits_unbiased", None)]).unwrap();
+    assert_eq!(pools, [Pool::Mean, Pool::Flat, Pool::Flat]);
+    let lengths: Vec<usize> = graph.outputs().iter().map(|&n| graph.shape(n).len()).collect();
+    assert_eq!(lengths, [64, 2023, 1008]);
+}

@@ -31,17 +31,20 @@ pub enum Resampler {
 }
 
 impl Resampler {
+    /// All, by the names kept beside every result.
+    pub const NAMES: [(&'static str, Resampler); 7] = [
+        ("pil-bicubic-f32", Resampler::PilBicubicF32),
+        ("pil-bicubic-u8", Resampler::PilBicubicU8),
+        ("pil-bilinear-u8", Resampler::PilBilinearU8),
+        ("torch-bilinear", Resampler::TorchBilinear),
+        ("torch-bilinear-antialias", Resampler::TorchBilinearAntialias),
+        ("torch-bicubic-antialias", Resampler::TorchBicubicAntialias),
+        ("tf1-bilinear", Resampler::Tf1Bilinear),
+    ];
+
     /// The name kept beside every result.
     pub fn name(self) -> &'static str {
-        match self {
-            Resampler::PilBicubicF32 => "pil-bicubic-f32",
-            Resampler::PilBicubicU8 => "pil-bicubic-u8",
-            Resampler::PilBilinearU8 => "pil-bilinear-u8",
-            Resampler::TorchBilinear => "torch-bilinear",
-            Resampler::TorchBilinearAntialias => "torch-bilinear-antialias",
-            Resampler::TorchBicubicAntialias => "torch-bicubic-antialias",
-            Resampler::Tf1Bilinear => "tf1-bilinear",
-        }
+        Resampler::NAMES.iter().find(|(_, r)| *r == self).map_or("", |(name, _)| name)
     }
 }
 
@@ -87,6 +90,11 @@ impl Preprocessing {
     /// The same with another geometry.
     pub fn with_fit(self, fit: Fit) -> Self {
         Preprocessing { fit, ..self }
+    }
+
+    /// The same with another arithmetic.
+    pub fn with_resampler(self, resampler: Resampler) -> Self {
+        Preprocessing { resampler, ..self }
     }
 
     /// The name kept beside every result: `pil-bicubic-f32/crop`, `pil-bicubic-f32/248/crop`, `pil-bicubic-f32/squash`.

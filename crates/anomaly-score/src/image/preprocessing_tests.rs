@@ -8,15 +8,10 @@ use super::*;
 use crate::image::Pixels;
 use crate::image::fixture::{self, Arrays};
 
-const ALL: [Resampler; 7] = [
-    Resampler::PilBicubicF32,
-    Resampler::PilBicubicU8,
-    Resampler::PilBilinearU8,
-    Resampler::TorchBilinear,
-    Resampler::TorchBilinearAntialias,
-    Resampler::TorchBicubicAntialias,
-    Resampler::Tf1Bilinear,
-];
+const ALL: [Resampler; 7] = {
+    let [a, b, c, d, e, f, g] = Resampler::NAMES;
+    [a.1, b.1, c.1, d.1, e.1, f.1, g.1]
+};
 
 #[derive(Deserialize)]
 struct Case {
@@ -136,5 +131,7 @@ fn names_say_what_is_done() {
     let to = Preprocessing::crop_from(Resampler::PilBilinearU8, 256, 224);
     assert_eq!(name(to), "pil-bilinear-u8/256/crop");
     assert_eq!(name(to.with_fit(Fit::Squash)), "pil-bilinear-u8/squash");
+    assert_eq!(name(to.with_resampler(Resampler::TorchBilinear)), "torch-bilinear/256/crop");
     assert_eq!(name(Preprocessing::squash(Resampler::Tf1Bilinear, 299)), "tf1-bilinear/squash");
+    assert!(ALL.iter().all(|r| !r.name().is_empty()));
 }

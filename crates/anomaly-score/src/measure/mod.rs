@@ -70,7 +70,7 @@ impl Measurer<'_> {
     /// Measures one image at each of `outputs` of the network, no output twice: one number set an output, in their
     /// order. The outputs share the path of C; V takes an attack of its own for each.
     ///
-    /// `x`: px × px × 3 (H W C) in [0, 1]; `content_hash` keys the random numbers, so that a
+    /// `x`: px × px × 3 (H W C) in [0, 1]; what lies outside is clipped, unless only features are asked for. `content_hash` keys the random numbers, so that a
     /// result depends on the image, the layer and the seed alone, not on the other outputs.
     ///
     /// # Errors
@@ -91,6 +91,8 @@ impl Measurer<'_> {
             };
             return Ok(self.features(x, outputs).into_iter().map(only).collect());
         }
+        // The method is defined on [0, 1]; a resampler that reproduces its tool may overshoot.
+        let x = &x.iter().map(|v| v.clamp(0.0, 1.0)).collect::<Vec<_>>();
         let n = self.direction(x.len(), content_hash);
         let bends = match self.protocol {
             Protocol::Exact => self.curvature(x, &n, outputs)?,

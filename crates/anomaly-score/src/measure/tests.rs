@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use self::support::{channels_last, generated, graph, numbers, read};
 use super::complexity::Bend;
-use super::{Measurer, protocol};
+use super::{FEATURES_ONLY, Measurer, protocol};
 
 #[path = "../../../nn/tests/support/mod.rs"]
 mod support;
@@ -174,4 +174,19 @@ fn layers_measured_together_give_what_each_gives_alone() {
             assert_eq!(found[0], *expected, "{layer:?}");
         }
     }
+}
+
+/// What a resampler carried beyond black and white is clipped where the method needs [0, 1], and only there.
+#[test]
+fn overshoot_is_clipped_for_the_method_and_kept_for_features() {
+    let network = Network::<f32>::new(&graph(&read("network/resnet20-cifar.json")));
+    let wild: Vec<f32> = generated("overshoot", 32 * 32 * 3, 0.5, 0.6);
+    let clipped: Vec<f32> = wild.iter().map(|v| v.clamp(0.0, 1.0)).collect();
+    assert_ne!(wild, clipped);
+    let measured = |name: &str, x: &[f32]| {
+        let constants = protocol(name);
+        Measurer::new(&network, &constants, 0).unwrap().measure(x, &[1; 32], &[0]).unwrap().swap_remove(0)
+    };
+    assert_eq!(measured("paper", &wild), measured("paper", &clipped));
+    assert_ne!(measured(FEATURES_ONLY, &wild).feature, measured(FEATURES_ONLY, &clipped).feature);
 }
