@@ -26,6 +26,10 @@ def full_case(argument: str) -> Case:
         return Case(argument, network, 224, None, 37, names or "upstream")
     if network.startswith("efficientnet-lite") and network[-1] in LITE_PX:
         return Case(argument, network, LITE_PX[network[-1]])
+    import vits
+
+    if vits.handles(network):
+        return Case(argument, network, vits.input_px(network))
     if network.startswith("resnet") and network.endswith("-cifar"):
         return Case(argument, network, 32)
     sys.exit(f"no backbone is called {network}")
