@@ -59,7 +59,7 @@ class Convolutions(nn.Module):
         x = self.line(F.relu(self.norm(x)))
         # 16 → 9 → 5 and 4
         x = F.avg_pool2d(x, 3, 2, 1)[..., :4, :4] + F.avg_pool2d(x, 2, 2, count_include_pad=False)
-        return self.head(x.flatten(1))
+        return self.head(x.flatten(1)) + x.reshape(1, 6, 16)[..., :14].reshape(1, 6, 2, 7).amax((1, 2))
 
 
 class Attention(nn.Module):
@@ -170,7 +170,7 @@ class Norms(nn.Module):
         x = x + self.gamma * (x * (norm / (norm.mean(-1, keepdim=True) + 1e-6)))
         x = self.norm(x).reshape(1, 64, 2, 6).permute(0, 2, 3, 1)
         k = F.normalize(x, dim=-1)
-        x = (self.temperature * (k @ k.transpose(-2, -1))).softmax(2) @ x
+        x = (self.temperature * torch.einsum("bhik,bhjk->bhij", k, k)).softmax(2) @ x
         x = torch.exp(-x * x) + torch.sqrt(x * x + 1) / (2 + torch.sigmoid(x)) - 1 / (1 + x.square())
         return torch.erf(x).sum(-1).flatten(1) * 0.1 + (x - x.mean(3, keepdim=True)).pow(3).mean(-1).flatten(1)
 

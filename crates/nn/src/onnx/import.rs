@@ -30,7 +30,8 @@ pub(super) enum Value<'m> {
     /// Depends on the image.
     Active(View),
     /// A stage of something that has been folded together, or a comparison that is left out.
-    Folded,
+    /// Only its lengths are left.
+    Folded(Vec<usize>),
 }
 
 /// The state of an import.
@@ -120,7 +121,7 @@ impl<'m> Importer<'m> {
             let rank = match &value {
                 Value::Active(view) => view.rank(),
                 Value::Constant(c) => c.dims.len(),
-                Value::Stored(_) | Value::Folded => 0,
+                Value::Stored(_) | Value::Folded(_) => 0,
             };
             if rank > proto::MAX_RANK {
                 return Err(call.unsupported("gives a tensor of more than 16 axes"));
@@ -151,7 +152,7 @@ impl<'m> Importer<'m> {
                 let constant = self.load(tensor, call)?;
                 Ok(Some(Value::Constant(constant)))
             }
-            Some(Value::Folded) => Err(call.unsupported(format!(
+            Some(Value::Folded(_)) => Err(call.unsupported(format!(
                 "reads `{}`, which compares activations, so that no gradient passes",
                 crate::weights::shown(name)
             ))),
@@ -176,7 +177,7 @@ impl<'m> Importer<'m> {
         match self.required(call, i)? {
             Value::Active(view) => Ok(view),
             Value::Constant(c) => self.constant_node(call, &c),
-            Value::Stored(_) | Value::Folded => Err(call.broken("reads a value out of order")),
+            Value::Stored(_) | Value::Folded(_) => Err(call.broken("reads a value out of order")),
         }
     }
 
@@ -283,7 +284,8 @@ impl<'m> Importer<'m> {
     /// Notes that `node` was changed: the values that showed it are no more.
     pub(super) fn forget(&mut self, node: NodeId) {
         for name in self.shown_by.remove(&node).unwrap_or_default() {
-            self.values.insert(name, Value::Folded);
+            let dims = self.view_of(name).map_or(vec![], |view| view.dims);
+            self.values.insert(name, Value::Folded(dims));
         }
     }
 

@@ -234,8 +234,10 @@ fn arithmetic_on(
 /// Comparisons and logic on constants.
 pub(super) fn logic<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
     // A comparison of activations is left out; only what can do without it may follow.
-    if call.node.op == "Greater" && matches!(importer.required(call, 0)?, Value::Active(_)) {
-        return Ok(vec![Value::Folded]);
+    if call.node.op == "Greater"
+        && let Value::Active(view) = importer.required(call, 0)?
+    {
+        return Ok(vec![Value::Folded(view.dims)]);
     }
     let mut side =
         |i| importer.constant(call, i, "what it compares")?.ok_or_else(|| call.broken("an input is missing"));
@@ -268,6 +270,29 @@ pub(super) fn logic<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m>
         "Mod" => result,
         _ => Constant::ints(result.dims.clone(), result.to_ints()),
     })])
+}
+
+/// CumSum of a constant, as exporters count positions with it.
+pub(super) fn running_sum<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
+    let missing = || call.broken("an input is missing");
+    let c = importer.constant(call, 0, "what it sums")?.ok_or_else(missing)?;
+    let axis = importer.constant(call, 1, "the axis")?.ok_or_else(missing)?.to_ints();
+    let axis = call.axis(axis.first().copied().unwrap_or(0), c.dims.len())?;
+    if call.int("exclusive", 0)? != 0 || call.int("reverse", 0)? != 0 {
+        return Err(call.unsupported("has the attribute `exclusive` or `reverse`"));
+    }
+    importer.budget.charge(c.len(), 8).ok_or_else(|| call.too_large())?;
+    let inner: usize = c.dims[axis + 1..].iter().product();
+    let block = inner * c.dims[axis];
+    let follows = |i: &usize| i % block >= inner;
+    if c.is_float() {
+        let mut values = c.to_floats().to_vec();
+        (0..values.len()).filter(follows).for_each(|i| values[i] += values[i - inner]);
+        return Ok(vec![Value::Constant(Constant::floats(c.dims, values))]);
+    }
+    let mut values = c.to_ints();
+    (0..values.len()).filter(follows).for_each(|i| values[i] = values[i].wrapping_add(values[i - inner]));
+    Ok(vec![Value::Constant(Constant::ints(c.dims, values))])
 }
 
 /// IsNaN of a softmax, by which PyTorch's exporter guards against rows that a mask forbids wholly. Rows with something

@@ -1,7 +1,7 @@
 //! Matrix products, softmax, and attention where the two make it up.
 
 use super::elementwise::{affine, binary};
-use super::shape::{checked_len, view_of};
+use super::shape::{checked_len, reshape_to, view_of};
 use super::{Importer, Read};
 use crate::Result;
 use crate::graph::Op;
@@ -127,6 +127,60 @@ pub(super) fn product<'m>(
     let node = importer.emit(call, Op::MatMul(op, shape), &[va.node, vb.node])?;
     let order = row_major(dims.len());
     Ok(View::dense(node, dims, &order))
+}
+
+/// Einsum of two tensors as transpositions and one product.
+pub(super) fn einsum<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
+    let equation: String = call.text("equation", "")?.split_whitespace().collect();
+    let odd = || {
+        call.unsupported("has an unsupported equation")
+            .expected("two tensors, as in `bhik,bhkj->bhij`", &equation)
+    };
+    let (sides, out) = equation.split_once("->").ok_or_else(odd)?;
+    let (a, b) = sides.split_once(',').ok_or_else(odd)?;
+    let [a, b, out] = [a, b, out].map(|s| s.chars().collect::<Vec<char>>());
+    let (va, vb) = (importer.required(call, 0)?, importer.required(call, 1)?);
+    let dims = [view_of(&va).dims, view_of(&vb).dims];
+    let once = |s: &Vec<char>| (0..s.len()).all(|i| s[i].is_ascii_alphabetic() && !s[..i].contains(&s[i]));
+    if ![&a, &b, &out].into_iter().all(once) || dims[0].len() != a.len() || dims[1].len() != b.len() {
+        return Err(odd());
+    }
+    let of = |from: &[char], other: &[char], shared: bool, kept: bool| -> Vec<char> {
+        from.iter().copied().filter(|c| other.contains(c) == shared && out.contains(c) == kept).collect()
+    };
+    let (batch, summed) = (of(&a, &b, true, true), of(&a, &b, true, false));
+    let (rows, columns) = (of(&a, &b, false, true), of(&b, &a, false, true));
+    let all = [&batch[..], &rows, &columns].concat();
+    // A letter of one side alone must be in the output; the output has no others.
+    if batch.len() + summed.len() + rows.len() != a.len()
+        || batch.len() + summed.len() + columns.len() != b.len()
+        || all.len() != out.len()
+    {
+        return Err(odd());
+    }
+    let place = |of: &[char], c: &char| of.iter().position(|x| x == c);
+    let length =
+        |c: &char| place(&a, c).map(|i| dims[0][i]).or_else(|| place(&b, c).map(|i| dims[1][i])).unwrap_or(1);
+    let lengths = |s: &[char]| s.iter().map(length).collect::<Vec<usize>>();
+    if b.iter().zip(&dims[1]).any(|(c, d)| length(c) != *d) {
+        return Err(call.broken(format!("multiplies {:?} and {:?} by `{equation}`", dims[0], dims[1])));
+    }
+    let mut flat = |value: Value<'m>, own: &[char], order: [&[char]; 2]| -> Result<Value<'m>> {
+        let view = match value {
+            Value::Constant(c) => importer.constant_node(call, &c)?,
+            other => view_of(&other),
+        };
+        let wanted = [&batch[..], order[0], order[1]].concat();
+        let permutation: Vec<usize> = wanted.iter().filter_map(|c| place(own, c)).collect();
+        let mut to = lengths(&batch);
+        to.extend(order.map(|s| lengths(s).iter().product::<usize>()));
+        reshape_to(importer, call, Value::Active(view.transpose(&permutation)), to)
+    };
+    let (va, vb) = (flat(va, &a, [&rows, &summed])?, flat(vb, &b, [&summed, &columns])?);
+    let result = product(importer, call, va, vb)?;
+    let result = view_of(&reshape_to(importer, call, Value::Active(result), lengths(&all))?);
+    let permutation: Vec<usize> = out.iter().filter_map(|c| place(&all, c)).collect();
+    Ok(vec![Value::Active(result.transpose(&permutation))])
 }
 
 pub(super) fn gemm<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {

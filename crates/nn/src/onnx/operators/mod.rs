@@ -149,6 +149,11 @@ const FAMILIES: &[Family] = &[
         constants: Constants::Read,
         operators: &[("Split", &["axis", "split", "num_outputs"])],
     },
+    Family {
+        reader: elementwise::running_sum,
+        constants: Constants::Read,
+        operators: &[("CumSum", &["exclusive", "reverse"])],
+    },
     Family { reader: shape::slice, constants: Constants::Read, operators: &[("Slice", &[])] },
     Family { reader: shape::gather, constants: Constants::Read, operators: &[("Gather", &["axis"])] },
     Family { reader: shape::pad, constants: Constants::Read, operators: &[("Pad", &["mode"])] },
@@ -195,6 +200,7 @@ const FAMILIES: &[Family] = &[
         constants: Constants::Ride,
         operators: &[("BatchNormalization", &["epsilon", "momentum", "training_mode"])],
     },
+    Family { reader: matmul::einsum, constants: Constants::Ride, operators: &[("Einsum", &["equation"])] },
     Family { reader: matmul::matmul, constants: Constants::Run, operators: &[("MatMul", &[])] },
     Family {
         reader: matmul::gemm,
@@ -301,7 +307,7 @@ fn run_on_constants<'m>(
     reader: Reader,
 ) -> Result<Option<Vec<Value<'m>>>> {
     let is_active =
-        |name: &&str| matches!(importer.value(name), Some(Value::Active(_) | Value::Folded) | None);
+        |name: &&str| matches!(importer.value(name), Some(Value::Active(_) | Value::Folded(_)) | None);
     if call.node.inputs.iter().filter(|n| !n.is_empty()).any(is_active) {
         return Ok(None);
     }

@@ -1,6 +1,6 @@
 //! Sums, means, norms and maxima over axes.
 
-use super::elementwise::apply;
+use super::elementwise::{apply, binary};
 use super::shape::{axes_of, checked_len, reshape_to, view_of};
 use super::window::whole_maximum;
 use super::{Importer, Read};
@@ -10,6 +10,7 @@ use crate::onnx::call::Call;
 use crate::onnx::constant::Constant;
 use crate::onnx::import::Value;
 use crate::onnx::view::{View, dense_strides, row_major};
+use crate::op::binary::Arithmetic;
 use crate::op::pointwise::Pointwise;
 use crate::op::reduce::Reduce;
 
@@ -61,11 +62,8 @@ fn reduce_active<'m>(
             (apply(importer, call, view, Op::Pointwise(Pointwise::Power(2.0)))?, 1.0)
         }
         "ReduceL1" => (apply(importer, call, view, Op::Pointwise(Pointwise::Abs))?, 1.0),
-        _ => {
-            return Err(call
-                .unsupported("takes a maximum or minimum over these axes")
-                .expected("the maximum over height and width", format!("axes {axes:?}")));
-        }
+        "ReduceProd" => return Err(call.unsupported("multiplies activations along an axis")),
+        op => return extremum(importer, call, view, axes, op == "ReduceMax"),
     };
     let order = view.order();
     let placed = importer.place(call, &view, &order)?;
@@ -80,6 +78,33 @@ fn reduce_active<'m>(
         "ReduceL2" => apply(importer, call, &sum, Op::Pointwise(Pointwise::Sqrt)),
         _ => Ok(sum),
     }
+}
+
+/// The largest or smallest along short axes, position by position.
+fn extremum<'m>(
+    importer: &mut Importer<'m>,
+    call: Call<'m>,
+    view: &View,
+    axes: &[usize],
+    largest: bool,
+) -> Result<View> {
+    const MOST: usize = 64;
+    let kind = if largest { Arithmetic::Maximum } else { Arithmetic::Minimum };
+    let mut view = view.clone();
+    for &axis in axes {
+        if view.dims[axis] > MOST {
+            return Err(call
+                .unsupported("takes a maximum or minimum over a long axis")
+                .expected(format!("the maximum over height and width, or at most {MOST}"), view.dims[axis]));
+        }
+        let mut best = Value::Active(view.slice(axis, 0, 1, 1));
+        for i in 1..view.dims[axis] {
+            let next = Value::Active(view.slice(axis, i, 1, 1));
+            best = Value::Active(binary(importer, call, kind, &best, &next)?);
+        }
+        view = view_of(&best);
+    }
+    Ok(view)
 }
 
 fn reduce_constant<'m>(

@@ -15,7 +15,7 @@ pub(super) fn view_of(value: &Value) -> View {
     match value {
         Value::Constant(c) => c.view(),
         Value::Active(v) => v.clone(),
-        Value::Stored(_) | Value::Folded => unreachable!("inputs are loaded and alive"),
+        Value::Stored(_) | Value::Folded(_) => unreachable!("inputs are loaded and alive"),
     }
 }
 
@@ -163,9 +163,8 @@ pub(super) fn shape<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m>
     let name = call.node.inputs.first().copied().unwrap_or("");
     let dims: Vec<i64> = match importer.value(name) {
         Some(Value::Stored(t)) => t.dims.iter().map(|&d| d as i64).collect(),
-        Some(Value::Folded) | None => {
-            return Err(call.broken("reads a value that nothing before it computes"));
-        }
+        Some(Value::Folded(dims)) => dims.iter().map(|&d| d as i64).collect(),
+        None => return Err(call.broken("reads a value that nothing before it computes")),
         Some(value) => view_of(value).dims.iter().map(|&d| d as i64).collect(),
     };
     if call.node.op == "Size" {
