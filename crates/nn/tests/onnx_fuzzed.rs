@@ -92,7 +92,15 @@ fn pooling_of_nothing() {
     let nodes = [node("Sub", "a e", "n", &[]), node("GlobalAveragePool", "n x", "y", &[])];
     let (kind, text) = refusal(&nodes, &[tensor("a", &[1, 1, 1], &[2]), tensor("e", &[0], &[])]);
     assert_eq!(kind, ErrorKind::Unsupported);
-    assert!(text.contains("gives a tensor without elements"), "{text}");
+    assert!(text.contains("works on a tensor without values"), "{text}");
+}
+
+#[test]
+fn more_axes_than_there_is_room_for() {
+    let nodes = [node("Expand", "x s", "e", &[]), node("MatMul", "e e", "y", &[])];
+    let (kind, text) = refusal(&nodes, &[tensor("s", &[27], &[1; 27])]);
+    assert_eq!(kind, ErrorKind::Unsupported);
+    assert!(text.contains("makes a tensor of too many axes; expected at most 15, found 27"), "{text}");
 }
 
 /// What the refusals above are told apart from.

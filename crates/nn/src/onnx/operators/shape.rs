@@ -8,6 +8,7 @@ use crate::onnx::constant::Constant;
 use crate::onnx::import::Value;
 use crate::onnx::view::{View, dense_strides, row_major};
 use crate::op::rearrange::ZERO;
+use crate::op::strided::MAX_AXES;
 use crate::{Error, Result};
 
 /// How a value lies, constant or not.
@@ -30,8 +31,14 @@ fn seen<'m>(importer: &mut Importer<'m>, call: Call<'m>, value: &Value<'m>, view
     }
 }
 
-/// Number of values of a tensor of lengths `dims`.
+/// Number of values of a tensor of lengths `dims`, which has no more axes than the engine's loops have room for.
 pub(super) fn checked_len(call: Call, dims: &[usize]) -> Result<usize> {
+    // Some loops add one of their own.
+    if dims.len() >= MAX_AXES {
+        return Err(call
+            .unsupported("makes a tensor of too many axes")
+            .expected(format!("at most {}", MAX_AXES - 1), dims.len()));
+    }
     dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(|| call.too_large())
 }
 
