@@ -440,3 +440,45 @@ fn backbones_are_listed_and_shown() {
     let output = run(&home, &["backbones", "show", "nothing"]);
     assert_eq!(output.status.code(), Some(1));
 }
+
+/// A network of the user's own, from a file: looked at, then measured, by its end and by a layer.
+#[test]
+fn onnx_files_are_backbones() {
+    let home = TempDir::new().unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/onnx/tokens-dynamo.onnx");
+    let model = model.to_str().unwrap();
+    let output = run(&home, &["backbones", "check", model]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let found = text(&output.stdout);
+    for line in [
+        "  input     32 × 32 px",
+        ", 12 features\n",
+        "  exact     yes\n",
+        "attention (2)",
+        "1×17×12  blocks.0\n",
+    ] {
+        assert!(found.contains(line), "{line:?} is missing from:\n{found}");
+    }
+    let images = folder(&home, "images", 0..2);
+    let csv = path(&home, "rank.csv");
+    let mut args = vec!["rank", &images, "--backbone", model, "--csv", &csv, "--protocol", "exact"];
+    args.extend(SHORT);
+    args.extend(["--layer", "blocks.0", "--pool", "cls"]);
+    let output = run(&home, &args);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("is given pixels in [0, 1] as they are"),
+        "{}",
+        text(&output.stderr)
+    );
+    let output = run(&home, &[&args[..], &["--mean", "0.5,0.5,0.5"]].concat());
+    assert!(text(&output.stderr).contains("--mean: is given without --std"), "{}", text(&output.stderr));
+    let output = run(&home, &["rank", &images, "--input-px", "64"]);
+    assert!(text(&output.stderr).contains("are for ONNX files"), "{}", text(&output.stderr));
+    let output = run(&home, &[&args[..], &["--weights", "x.pth"]].concat());
+    assert!(
+        text(&output.stderr).contains("an ONNX model brings its own weights"),
+        "{}",
+        text(&output.stderr)
+    );
+}
