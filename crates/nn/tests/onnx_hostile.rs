@@ -347,6 +347,7 @@ proptest! {
             bytes.truncate(cut.index(bytes.len()));
         }
         let taken = peak(bytes);
-        prop_assert!(taken < 192 << 20, "{taken} bytes");
+        // 128 MB kept, and at most as much again in passing.
+        prop_assert!(taken < 288 << 20, "{taken} bytes");
     }
 }
