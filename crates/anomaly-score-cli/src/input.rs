@@ -1,12 +1,15 @@
 //! What a command is given: images to measure, or a table measured before.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use anomaly_score::Error;
 use anomaly_score::backbone::{Backbone, Entry, Request, is_onnx};
 use anomaly_score::image::Source;
 use anomaly_score::measure::{Options, measure};
+use anomaly_score::report::Warning;
 use anomaly_score::table::{Cache, ProtocolSettings, Settings, Table};
 use anyhow::{Context, Result, bail};
 
@@ -75,6 +78,7 @@ pub(crate) struct Loader<'a> {
     reading: &'a Reading,
     protocol: ProtocolSettings,
     backbone: Option<Backbone>,
+    cache_errors: RefCell<Vec<Warning>>,
 }
 
 impl<'a> Loader<'a> {
@@ -103,7 +107,7 @@ impl<'a> Loader<'a> {
             );
         }
         let backbone = if needed { Some(Backbone::load(&request)?) } else { None };
-        Ok(Loader { reading, protocol, backbone })
+        Ok(Loader { reading, protocol, backbone, cache_errors: RefCell::default() })
     }
 
     /// Refuses two inputs that will not be comparable before hours go into measuring one of them.
@@ -144,7 +148,7 @@ impl<'a> Loader<'a> {
             match Cache::default_folder() {
                 Ok(folder) => Some(folder),
                 Err(e) => {
-                    eprintln!("warning: {e}");
+                    self.no_cache(&e);
                     None
                 }
             }
@@ -164,9 +168,20 @@ impl<'a> Loader<'a> {
         bar.clear();
         let outcome = outcome?;
         if let Some(e) = outcome.cache_error {
-            eprintln!("warning: measurements are not cached: {e}");
+            self.no_cache(&e);
         }
         Ok(outcome.tables)
+    }
+
+    fn no_cache(&self, e: &Error) {
+        let message = format!("measurements are not cached: {e}");
+        eprintln!("warning: {message}");
+        self.cache_errors.borrow_mut().push(Warning::CacheUnusable { message });
+    }
+
+    /// What a report has to say about the cache.
+    pub(crate) fn cache_errors(&self) -> Vec<Warning> {
+        self.cache_errors.borrow().clone()
     }
 }
 

@@ -236,6 +236,13 @@ fn the_demo_names_its_sets() {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["reference"]["source"], "demo/real");
     assert_eq!(report["generated"]["source"], "demo/generated");
+    let last = report["warnings"].as_array().unwrap().last().unwrap();
+    assert_eq!(last["kind"], "demo", "what the images are no evidence for is said");
+
+    let args = [&["demo", "--limit", "2", "--json", "-"][..], &SHORT].concat();
+    let output = program(&home).env("ANOMALY_SCORE_CACHE", "/dev/null/cache").args(args).output().unwrap();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["warnings"].as_array().unwrap().iter().any(|w| w["kind"] == "cache_unusable"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anomaly_score::report::{Report, csv, json, terminal};
+use anomaly_score::report::{Report, Warning, csv, json, terminal};
 use anomaly_score::set_metric::PermutationOptions;
 use anyhow::{Result, bail};
 
@@ -13,12 +13,14 @@ use crate::output::{TextOutput, print};
 
 pub(crate) fn run(args: &Compare) -> Result<Skips> {
     let inputs = || Ok((Input::open(&args.reference)?, Input::open(&args.generated)?));
-    compare(inputs, &args.score, &args.measuring)
+    compare(inputs, Vec::new(), &args.score, &args.measuring)
 }
 
-/// Measures what has to be measured and reports. Shared with `demo`. `inputs` opens reference and generated.
+/// Measures what has to be measured and reports. Shared with `demo`. `inputs` opens reference and generated;
+/// `warnings` end the report's own.
 pub(crate) fn compare(
     inputs: impl FnOnce() -> Result<(Input, Input)>,
+    warnings: Vec<Warning>,
     score: &Score,
     measuring: &Measuring,
 ) -> Result<Skips> {
@@ -37,10 +39,11 @@ pub(crate) fn compare(
     loader.require_same_settings(&reference, &generated)?;
     let references = reference.into_tables(&loader)?;
     let generated = generated.into_tables(&loader)?;
+    let warnings = [loader.cache_errors(), warnings].concat();
     for (layer, (reference, generated)) in references.iter().zip(&generated).enumerate() {
         let options =
             PermutationOptions { permutations: score.permutations, seed: reference.settings().seed };
-        let report = Report::from_tables(reference, generated, &options, Vec::new())?;
+        let report = Report::from_tables(reference, generated, &options, warnings.clone())?;
         if let Some(paths) = &json_paths {
             TextOutput::of(&paths[layer]).write(&json(&report)?)?;
         }

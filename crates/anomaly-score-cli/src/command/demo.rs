@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anomaly_score::demo::unpack;
 use anomaly_score::image::Source;
+use anomaly_score::report::Warning;
 use anyhow::{Context, Result};
 
 use crate::Skips;
@@ -22,5 +23,5 @@ pub(crate) fn run(args: &Demo) -> Result<Skips> {
         let open = |path: &Path, name| Ok::<_, anyhow::Error>(Input::Images(Source::open(path)?.named(name)));
         Ok((open(&demo.reference, "demo/real")?, open(&demo.generated, "demo/generated")?))
     };
-    compare(inputs, &args.score, &args.measuring)
+    compare(inputs, vec![Warning::Demo], &args.score, &args.measuring)
 }

@@ -145,6 +145,7 @@ fn report() -> Report {
             Warning::CacheUnusable {
                 message: "the cache is locked\x07 by another run; it was not used".into(),
             },
+            Warning::Demo,
         ],
     }
 }
