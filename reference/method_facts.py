@@ -1,10 +1,10 @@
 """Reproduces the facts about precision, attack direction and seeds that the choice of protocols rests on.
 
-    python reference/method_facts.py PHOTOS [--images N] [--vit-images N] [--threads T] [--json FILE]
-    python reference/method_facts.py --render FILE.json      prints the tables of docs/method_facts.md from such a file
+    python reference/method_facts.py PHOTOS PART [--images N] [--threads T] --json FILE.json
+    python reference/method_facts.py --render FILE.json…        prints the tables of docs/method_facts.md from such files
 
-PHOTOS is a folder of photos; the first N by name are used (default 24, and 12 for the attacks on ViT; the f64 facts use
-the first 4). Networks: ViT-S/14 as timm initialises DINOv2's (seed 0, nothing trained), the same architecture with the
+PART is `complexity`, or `lite0` or `vits14` for the attacks on one network, so that parts can be run apart.
+PHOTOS is a folder of photos; the first N by name are used (default 24; the f64 facts use the first 4). Networks: ViT-S/14 as timm initialises DINOv2's (seed 0, nothing trained), the same architecture with the
 generated weights of fixtures/network (attention and MLP count for more there), and EfficientNet-Lite0 with its published
 weights. The attacks leave the first of them out: its LayerScale of 1e-5 makes a feature that barely depends on the image.
 """
@@ -115,11 +115,10 @@ def rank_correlation(a, b) -> float:
     return float(spearmanr(a, b).statistic)
 
 
-def attacks(all_images, vit_images: int) -> list:
+def attacks(images, labels) -> list:
     rows = []
-    for label in list(NETWORKS)[:0:-1]:
+    for label in labels:
         make = NETWORKS[label]
-        images = all_images[:vit_images] if "ViT" in label else all_images
         net = make(torch.float32)
         started = time.monotonic()
         first, second = (vulnerabilities(net, images, seed) for seed in (1, 2))
@@ -194,28 +193,12 @@ def markdown(result) -> str:
     return "\n".join(lines)
 
 
-def main():
-    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("photos", type=Path, nargs="?")
-    arguments.add_argument("--images", type=int, default=24)
-    arguments.add_argument("--vit-images", type=int, default=12)
-    arguments.add_argument("--threads", type=int, default=1)
-    arguments.add_argument("--json", type=Path)
-    arguments.add_argument("--render", type=Path, metavar="FILE.json")
-    given = arguments.parse_args()
-    if given.render:
-        print(markdown(json.loads(given.render.read_text())))
-        return
-    if not given.photos:
-        arguments.error("a folder of photos is needed")
-    torch.set_num_threads(given.threads)
-    files = sorted(p for p in given.photos.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))[: given.images]
-    if not files:
-        sys.exit(f"no .jpg, .jpeg or .png in {given.photos}")
-    images = [photo(path) for path in files]
+PARTS = {"complexity": None, "lite0": "EfficientNet-Lite0, published weights", "vits14": "ViT-S/14, generated weights"}
 
+
+def complexity_part(images) -> dict:
     print("Complexity, radians\nnetwork                                image  paper f32  paper f64  exact f32  exact f64  differences f64")
-    rows = precision(images[:4])
+    rows = precision(images)
     for row in rows:
         cells = [row.get(k) for k in ("paper_f32", "paper_f64", "exact_f32", "exact_f64", "differences_f64")]
         print(f"{row['network']:<38} {row['image']:>5}  " + "  ".join("        –" if c is None else f"{c:9.3e}" for c in cells))
@@ -225,15 +208,44 @@ def main():
     print(f"exact (f32 and f64) against f64 differences: at most {apart:.2%} apart; against the f64 path: at most {path:.2%}")
     kinks = second_derivative_of_kinks(images[0])
     print(f"EfficientNet-Lite0: second derivative by jet has norm {kinks:.1e}, so exact complexity has no meaning there")
-
-    result = {
-        "script": "reference/method_facts.py",
+    return {
         "complexity": rows,
+        "exact_against_differences": apart,
+        "exact_against_f64_path": path,
         "second_derivative_norm_lite0": kinks,
-        "vulnerability": attacks(images, given.vit_images),
     }
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("photos", type=Path, nargs="?")
+    arguments.add_argument("part", choices=PARTS, nargs="?")
+    arguments.add_argument("--images", type=int, default=24)
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--render", type=Path, nargs="+", metavar="FILE.json")
+    given = arguments.parse_args()
+    if given.render:
+        result = {"complexity": [], "vulnerability": []}
+        for file in given.render:
+            part = json.loads(file.read_text())
+            for key in result:
+                result[key] += part.get(key, [])
+        print(markdown(result))
+        return
+    if not (given.photos and given.part and given.json):
+        arguments.error("PHOTOS, PART and --json are needed")
+    torch.set_num_threads(given.threads)
+    files = sorted(p for p in given.photos.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))[: given.images]
+    if not files:
+        sys.exit(f"no .jpg, .jpeg or .png in {given.photos}")
+    images = [photo(path) for path in files]
+    result = {"script": "reference/method_facts.py", "photos": [path.name for path in files]}
+    if given.part == "complexity":
+        result |= complexity_part(images[:4])
+    else:
+        result["vulnerability"] = attacks(images, [PARTS[given.part]])
+    given.json.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

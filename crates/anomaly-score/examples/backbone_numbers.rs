@@ -1,0 +1,63 @@
+//! Feature, input gradient and jet of a backbone for given inputs: what `reference/networks_full_size.py` compares.
+//!
+//!     cargo run --release -p anomaly-score --example backbone_numbers -- NAME WEIGHTS FOLDER
+//!
+//! Reads FOLDER/{image,direction}.npy (3×H×W, f32) and cotangent.npy (D); writes found-{feature,gradient}.npy and, for a
+//! network with second derivatives, found-{y1,y2}.npy.
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{BufReader, BufWriter};
+use std::path::{Path, PathBuf};
+
+use anomaly_score::backbone::{Backbone, Request};
+use npyz::{NpyFile, WriterBuilder};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [name, weights, folder] = args.as_slice() else {
+        return Err("expected NAME WEIGHTS FOLDER".into());
+    };
+    let folder = PathBuf::from(folder);
+    let weights = Some(Path::new(weights));
+    let backbone = Backbone::load(&Request { name, weights, ..Request::default() })?;
+    let network = backbone.network();
+    let mut workspace = network.workspace();
+    let image = channels_last(&read(&folder, "image")?);
+    let (feature, tape) = network.forward_saving(&mut workspace, &image);
+    write(&folder, "feature", &feature)?;
+    let gradient = network.vjp(&mut workspace, tape, &read(&folder, "cotangent")?);
+    write(&folder, "gradient", &planar(&gradient))?;
+    if network.smooth().is_ok() {
+        let direction = channels_last(&read(&folder, "direction")?);
+        let [_, first, second] = network.jet(&mut workspace, &image, &direction)?;
+        write(&folder, "y1", &first)?;
+        write(&folder, "y2", &second)?;
+    }
+    Ok(())
+}
+
+fn read(folder: &Path, name: &str) -> Result<Vec<f32>, Box<dyn Error>> {
+    let path = folder.join(format!("{name}.npy"));
+    let file = File::open(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    Ok(NpyFile::new(BufReader::new(file))?.into_vec()?)
+}
+
+fn write(folder: &Path, name: &str, values: &[f32]) -> Result<(), Box<dyn Error>> {
+    let file = BufWriter::new(File::create(folder.join(format!("found-{name}.npy")))?);
+    let shape = [values.len() as u64];
+    let mut array = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(file).begin_nd()?;
+    array.extend(values.iter().copied())?;
+    Ok(array.finish()?)
+}
+
+/// 3×H×W → H×W×3.
+fn channels_last(x: &[f32]) -> Vec<f32> {
+    let plane = x.len() / 3;
+    (0..plane).flat_map(|i| [x[i], x[plane + i], x[2 * plane + i]]).collect()
+}
+
+/// H×W×3 → 3×H×W.
+fn planar(x: &[f32]) -> Vec<f32> {
+    (0..3).flat_map(|c| x.iter().skip(c).step_by(3).copied()).collect()
+}
