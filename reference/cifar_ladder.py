@@ -134,6 +134,9 @@ def report(given):
     ladder, agreement = [], []
     for folder in sorted(given.work.glob("tool/*/*")):
         network, seed = folder.parent.name, int(folder.name)
+        if not all((folder / f"{name}.json").exists() for name in SETS):
+            print(f"{network}, seed {seed}: not finished, left out", file=sys.stderr)
+            continue
         for name in SETS:
             found = json.loads((folder / f"{name}.json").read_text())
             score = found["anomaly_score"]
@@ -169,14 +172,72 @@ def report(given):
                         "wilcoxon_p": float(stats.wilcoxon(x, y).pvalue),
                     }
                 )
-    result = {"script": "reference/cifar_ladder.py", "ladder": ladder, "agreement": agreement}
+    result = {"script": "reference/cifar_ladder.py", "ladder": ladder, "agreement": agreement, "pairs": pairs(given.work)}
     if given.json:
         given.json.write_text(json.dumps(result, indent=1) + "\n")
-    text = markdown(ladder, agreement)
+    text = markdown(ladder, agreement) + pairs_markdown(result["pairs"])
     if given.markdown:
         given.markdown.write_text(text)
     else:
         print(text)
+
+
+def pairs(work: Path) -> list:
+    """AS(reference, real_b_train300) with the directions of any two runs, the tool's or PyTorch's, and what a run shares
+    with another of the same images: rank correlations of C and of V."""
+    import itertools
+
+    import ks2d
+    from scipy import stats
+
+    def points(side, network, seed, name):
+        file = work / side / network / seed / f"{name}.{'csv' if side == 'tool' else 'json'}"
+        if not file.exists():
+            return None
+        found = tool_points(file.parent, name) if side == "tool" else json.loads(file.read_text())
+        return np.array([found[path] for path in sorted(found)])
+
+    rows = []
+    for network in sorted({f.name for side in ("tool", "pytorch") for f in (work / side).glob("*")}):
+        runs = {}
+        for side in ("tool", "pytorch"):
+            for seed in sorted(f.name for f in (work / side / network).glob("*")):
+                both = [points(side, network, seed, name) for name in (REFERENCE, "real_b_train300")]
+                if all(b is not None for b in both):
+                    runs[side, seed] = both
+        for (side_a, a), (side_b, b) in itertools.product(runs, repeat=2):
+            row = {"network": network, "reference": f"{side_a} {a}", "generated": f"{side_b} {b}"}
+            row["value"] = ks2d.statistic(runs[side_a, a][0], runs[side_b, b][1])
+            if (side_a, a) < (side_b, b):
+                first, second = runs[side_a, a][0], runs[side_b, b][0]
+                for axis, quantity in enumerate("CV"):
+                    row[f"rank_correlation_{quantity}"] = float(stats.spearmanr(first[:, axis], second[:, axis]).statistic)
+            rows.append(row)
+    return rows
+
+
+def pairs_markdown(rows) -> str:
+    lines = ["| network | reference by | real_b_train300 by | pairs of runs | mean AS | least | largest |", "|---|---|---|--:|--:|--:|--:|"]
+    for network in sorted({r["network"] for r in rows}):
+        for sides in (("tool", "tool"), ("pytorch", "pytorch"), ("tool", "pytorch"), ("pytorch", "tool")):
+            chosen = [r for r in rows if (r["network"], r["reference"].split()[0], r["generated"].split()[0]) == (network, *sides)]
+            values = [r["value"] for r in chosen]
+            if values:
+                lines.append(
+                    f"| {network} | {sides[0]} | {sides[1]} | {len(values)} | {np.mean(values):.3f} | {min(values):.3f} | {max(values):.3f} |"
+                )
+    lines += ["", "| network | same 300 images, two runs | rank correlation of C | of V |", "|---|---|--:|--:|"]
+    for network in sorted({r["network"] for r in rows}):
+        for sides in (("tool", "tool"), ("pytorch", "pytorch"), ("pytorch", "tool")):
+            chosen = [
+                r for r in rows
+                if r["network"] == network and "rank_correlation_C" in r
+                and (r["reference"].split()[0], r["generated"].split()[0]) == sides
+            ]  # fmt: skip
+            if chosen:
+                c, v = (np.mean([r[f"rank_correlation_{q}"] for r in chosen]) for q in "CV")
+                lines.append(f"| {network} | {sides[0]}, {sides[1]} ({len(chosen)}) | {c:.2f} | {v:.2f} |")
+    return "\n".join(lines) + "\n"
 
 
 def markdown(ladder, agreement) -> str:

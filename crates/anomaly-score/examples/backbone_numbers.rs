@@ -2,15 +2,18 @@
 //!
 //!     cargo run --release -p anomaly-score --example backbone_numbers -- NAME WEIGHTS FOLDER
 //!
-//! Reads FOLDER/{image,direction}.npy (3×H×W, f32) and cotangent.npy (D); writes found-{feature,gradient}.npy and, for a
-//! network with second derivatives, found-{y1,y2}.npy.
+//! Reads FOLDER/{image,direction}.npy (3×H×W, f32) and cotangent.npy (D); writes found-{feature,gradient}.npy (f32), and
+//! found-{y1,y2}.npy for a network with second derivatives; for one with kinks the gradient in f64 arithmetic instead,
+//! found-gradient_f64.npy, since in f32 a unit may fall on the other side of its kink.
 
 use std::error::Error;
 use std::fs::File;
 use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 
-use anomaly_score::backbone::{Backbone, Request};
+use anomaly_score::backbone::Entry;
+use nn::engine::Network;
+use nn::weights::Weights;
 use npyz::{NpyFile, WriterBuilder};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -19,20 +22,28 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("expected NAME WEIGHTS FOLDER".into());
     };
     let folder = PathBuf::from(folder);
-    let weights = Some(Path::new(weights));
-    let backbone = Backbone::load(&Request { name, weights, ..Request::default() })?;
-    let network = backbone.network();
+    let graph = Entry::find(name)?.graph(Weights::open(Path::new(weights))?)?;
+    let network = Network::<f32>::new(&graph);
     let mut workspace = network.workspace();
     let image = channels_last(&read(&folder, "image")?);
     let (feature, tape) = network.forward_saving(&mut workspace, &image);
     write(&folder, "feature", &feature)?;
-    let gradient = network.vjp(&mut workspace, tape, &read(&folder, "cotangent")?);
+    let cotangent = read(&folder, "cotangent")?;
+    let gradient = network.vjp(&mut workspace, tape, &cotangent);
     write(&folder, "gradient", &planar(&gradient))?;
     if network.smooth().is_ok() {
         let direction = channels_last(&read(&folder, "direction")?);
         let [_, first, second] = network.jet(&mut workspace, &image, &direction)?;
         write(&folder, "y1", &first)?;
         write(&folder, "y2", &second)?;
+    } else {
+        let network = Network::<f64>::new(&graph);
+        let mut workspace = network.workspace();
+        let wide = |x: &[f32]| x.iter().map(|&v| f64::from(v)).collect::<Vec<f64>>();
+        let (_, tape) = network.forward_saving(&mut workspace, &wide(&image));
+        let gradient = network.vjp(&mut workspace, tape, &wide(&cotangent));
+        let narrow: Vec<f32> = gradient.iter().map(|&v| v as f32).collect();
+        write(&folder, "gradient_f64", &planar(&narrow))?;
     }
     Ok(())
 }
