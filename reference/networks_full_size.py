@@ -47,7 +47,9 @@ def full_case(argument: str) -> Case:
         # transformers resizes the grid in another way than upstream; the weights are the same and are resized as upstream
         return Case(argument, network, 224, None, 37 if names == "upstream" else 16, names)
     if network.startswith("efficientnet-lite") and network[-1] in LITE_PX:
-        return Case(argument, network, LITE_PX[network[-1]])
+        # of the streams input, input.1, … the first where rounding the folded weights alone crosses no kink either
+        image = "input.3" if network.endswith("2") else "input"
+        return Case(argument, network, LITE_PX[network[-1]], image=image)
     import vits
 
     if vits.handles(network):
