@@ -1,7 +1,8 @@
 """Seconds a whole measurement takes: this project's binary against PyTorch, taking turns in one run.
 
-    python benches/against_pytorch.py BINARY IMAGES OUTPUT.json
-        [--images 8] [--rounds 3] [--networks NAME,NAME] [--protocols paper,exact] [--pytorch-only]
+    cargo build --release -p anomaly-score-cli && cargo build --release -p anomaly-score --example passes
+    python benches/against_pytorch.py target/release/anomaly-score IMAGES OUTPUT.json
+        [--images 8] [--rounds 3] [--networks NAME,NAME] [--protocols forward,vjp,paper,exact] [--pytorch-only]
 
 IMAGES is a folder of photos, of which the first are used. Both do the same work on the same images with two cores:
 paper: 13 forward passes (the path and two probes of its noise floor), ten forward + input-gradient passes, a last forward.
@@ -12,7 +13,8 @@ folded into the convolutions, fused attention (not in jets, where it has no deri
 as one process of two threads and as two processes of one thread. The fastest of these four, by median, is what counts.
 Its time holds neither start-up, nor loading of weights, nor decoding, nor writing; the binary's holds all of these.
 
-`--protocols` also takes `forward` and `vjp` (one pass over the images), for which there is no command of the binary.
+`forward` and `vjp` are one pass over the images, warm on both sides; ours is timed by the example `passes` beside the
+binary, with the same weights and as many threads.
 Raw timings and the machine's facts go to OUTPUT.json (bench-runs/ by habit). Needs reference/requirements.txt.
 """
 
@@ -34,8 +36,13 @@ ROOT = Path(__file__).resolve().parent.parent
 CORES = 2
 BATCH = 8
 LAYOUTS = ("contiguous", "channels_last")
-NETWORKS = ("efficientnet-lite0", "dinov2-vits14")
-PX = 224
+NETWORKS = ("efficientnet-lite0", "dinov2-vits14", "convnext-tiny", "inception-v3-fid", "resnet50")
+SMOOTH = ("dinov2-vits14", "convnext-tiny")
+
+
+def side(network):
+    """Input size in pixels."""
+    return 299 if network == "inception-v3-fid" else 224
 
 
 # --- PyTorch, in processes of its own --------------------------------------------------------------------------------
@@ -51,7 +58,7 @@ def build(network):
     from lite_normalisation import published_weights
 
     if network == "efficientnet-lite0":
-        net = backbone(Case(network, network, PX), published_weights("0"), torch.float32)
+        net = backbone(Case(network, network, side(network)), published_weights("0"), torch.float32)
         pairs = (("_conv_stem", "_bn0"), ("_conv_head", "_bn1"), ("_expand_conv", "_bn0"))
         pairs += (("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
         for part in (net.body.net, *net.body.net._blocks):
@@ -60,9 +67,17 @@ def build(network):
                     setattr(part, conv, fuse_conv_bn_eval(getattr(part, conv), getattr(part, norm)))
                     setattr(part, norm, nn.Identity())
         return net.requires_grad_(False), None
-    case = Case(network, network, PX, None, PX // 14)
+    px = side(network)
+    case = Case(network, network, px, None, px // 14 if network.startswith("dinov2") else None)
     tensors = {spec.name: spec.generate() for spec in specs(case)}
-    return backbone(case, tensors, torch.float32), tensors
+    net = backbone(case, tensors, torch.float32)
+    for part in list(net.modules()):
+        children = list(part.named_children())
+        for (conv_name, conv), (norm_name, norm) in zip(children, children[1:]):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(part, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(part, norm_name, nn.Identity())
+    return net.requires_grad_(False), tensors
 
 
 def fused_attention(net, on):
@@ -125,7 +140,7 @@ def worker(pipe, threads, network, pixels):
     fused_attention(net, True)
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255)  # NHWC → NCHW
     formats = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
-    run(net, images[:1].contiguous(), "paper")  # warm-up
+    run(net, images[:1].contiguous(), "vjp")  # warm-up
     pipe.send("ready")
     while (job := pipe.recv()) is not None:
         protocol, layout = job
@@ -192,6 +207,33 @@ def binary_seconds(binary, images, folder, network, protocol, weights):
     return time.perf_counter() - started
 
 
+class Passes:
+    """The example `passes`, kept running so that weights are loaded and memory is warm as in the PyTorch processes."""
+
+    def __init__(self, binary, network, weights, pixels, folder):
+        program = binary.parent / "examples" / "passes"
+        if not program.is_file():
+            sys.exit(f"{program}: no such program; build it as this script's text says")
+        raw = folder / f"{network}.pixels"
+        raw.write_bytes(pixels.tobytes())
+        command = [program, network, weights[1] if weights else "-", raw, str(CORES)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for protocol in ("forward", "vjp"):
+            self.seconds(protocol)  # warm-up
+
+    def seconds(self, protocol):
+        self.process.stdin.write(protocol + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            sys.exit(f"passes ended with status {self.process.wait()}; its message stands above")
+        return float(answer)
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
 def machine():
     model = ""
     if Path("/proc/cpuinfo").exists():
@@ -201,7 +243,7 @@ def machine():
 
 
 def prepare(source, folder, count):
-    """Copies the first `count` images to `folder`; N×224×224×3 uint8 of their centre crops."""
+    """Copies the first `count` images to `folder`; px → N×px×px×3 uint8 of their centre crops."""
     import numpy as np
 
     sys.path.insert(0, str(ROOT / "reference"))
@@ -213,8 +255,12 @@ def prepare(source, folder, count):
     folder.mkdir()
     for n, file in enumerate(files):
         shutil.copy(file, folder / f"{n:03}-{file.name}")
-    stack = np.concatenate([photo(f).permute(0, 2, 3, 1).numpy() for f in files])
-    return np.rint(stack * 255).astype(np.uint8)
+
+    def crops(px):
+        stack = np.concatenate([photo(f, px).permute(0, 2, 3, 1).numpy() for f in files])
+        return np.rint(stack * 255).astype(np.uint8)
+
+    return crops
 
 
 def weights_file(network, folder):
@@ -249,7 +295,7 @@ def main():
 
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        pixels = prepare(given.source, folder / "images", given.images)
+        crops = prepare(given.source, folder / "images", given.images)
         import torch
 
         result = {
@@ -267,11 +313,13 @@ def main():
             result["binary"] = {"version": version.strip(), "sha256": digest}
         for network in networks:
             weights = weights_file(network, folder)
+            pixels = crops(side(network))
+            passes = None if given.pytorch_only else Passes(given.binary, network, weights, pixels, folder)
             pools = {f"{p}x{CORES // p}": Pool(p, CORES // p, network, pixels) for p in (1, CORES)}
             for protocol in given.protocols.split(","):
-                if protocol == "exact" and network.startswith("efficientnet"):
+                if protocol == "exact" and network not in SMOOTH:
                     continue  # kinks: refused by the binary, meaningless in PyTorch
-                ours_too = not given.pytorch_only and protocol in ("paper", "exact")
+                ours_too = not given.pytorch_only
                 seconds, load = {}, []
                 for _ in range(given.rounds):
                     load.append(os.getloadavg()[0])
@@ -280,7 +328,10 @@ def main():
                             taken = pool.seconds(protocol, layout)
                             seconds.setdefault(f"pytorch {name} {layout}", []).append(taken)
                     if ours_too:
-                        taken = binary_seconds(given.binary, folder / "images", folder, network, protocol, weights)
+                        if protocol in ("forward", "vjp"):
+                            taken = passes.seconds(protocol)
+                        else:
+                            taken = binary_seconds(given.binary, folder / "images", folder, network, protocol, weights)
                         seconds.setdefault("binary", []).append(taken)
                 medians = {name: statistics.median(times) for name, times in seconds.items()}
                 best = min((n for n in medians if n != "binary"), key=medians.get)
@@ -299,6 +350,8 @@ def main():
                 given.output.write_text(json.dumps(result, indent=1) + "\n")
             for pool in pools.values():
                 pool.close()
+            if passes:
+                passes.close()
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 //! Memory for activations: aligned, and reused from one layer and one image to the next.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ops::{Deref, DerefMut};
 
 use crate::real::Real;
 
 /// Cache-line alignment, so that no vector load of a row start crosses a line.
 const ALIGN: usize = 64;
+/// A huge page of x86-64. Buffers as long as one begin on one and ask the system for such pages: with ordinary ones,
+/// reading packed weights misses the processor's page tables all the time.
+const HUGE: usize = 2 << 20;
 
 /// A fixed-length array aligned to 64 bytes.
 pub struct Buffer<T: Real> {
@@ -25,14 +28,28 @@ impl<T: Real> Buffer<T> {
     pub fn zeroed(len: usize) -> Self {
         let capacity = len.max(1);
         let layout = Self::layout(capacity);
-        // SAFETY: the layout is not empty; all-zero bytes are a valid f32 and f64.
-        let raw = unsafe { alloc_zeroed(layout) }.cast::<T>();
+        let raw = if layout.align() == HUGE {
+            // SAFETY: the layout is not empty; the advice changes no contents, and the zeros stay inside.
+            unsafe {
+                let raw = alloc(layout);
+                if !raw.is_null() {
+                    #[cfg(target_os = "linux")]
+                    libc::madvise(raw.cast(), layout.size(), libc::MADV_HUGEPAGE);
+                    raw.write_bytes(0, layout.size());
+                }
+                raw.cast::<T>()
+            }
+        } else {
+            // SAFETY: the layout is not empty; all-zero bytes are a valid f32 and f64.
+            unsafe { alloc_zeroed(layout) }.cast::<T>()
+        };
         let Some(ptr) = std::ptr::NonNull::new(raw) else { handle_alloc_error(layout) };
         Buffer { ptr, len, capacity }
     }
 
     fn layout(capacity: usize) -> Layout {
-        Layout::array::<T>(capacity).and_then(|l| l.align_to(ALIGN)).expect("a buffer fits the address space")
+        let align = if capacity * size_of::<T>() >= HUGE { HUGE } else { ALIGN };
+        Layout::array::<T>(capacity).and_then(|l| l.align_to(align)).expect("a buffer fits the address space")
     }
 }
 

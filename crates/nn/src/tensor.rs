@@ -74,6 +74,9 @@ impl<T: Real> Tensor<T> {
 pub struct Workspace<T: Real> {
     pub(crate) isa: Isa,
     pub(crate) pool: Pool<T>,
+    /// Threads of the rayon pool this thread belongs to that share one image; 1: none but this. Results do not depend
+    /// on it. For more than 1, run the network inside `rayon::ThreadPool::install`.
+    pub threads: usize,
     /// Time spent in each step, where asked for.
     pub clock: Clock,
 }
@@ -115,7 +118,7 @@ impl Clock {
 impl<T: Real> Workspace<T> {
     /// A workspace for kernels of `isa`.
     pub fn new(isa: Isa) -> Self {
-        Workspace { isa, pool: Pool::default(), clock: Clock::default() }
+        Workspace { isa, pool: Pool::default(), threads: 1, clock: Clock::default() }
     }
 
     /// `planes` planes of `shape`, to be overwritten.

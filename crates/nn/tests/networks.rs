@@ -197,6 +197,29 @@ fn spellings_are_one_network() {
     }
 }
 
+/// Threads that share an image share its rows: every bit of feature, gradient and jet is as from one thread.
+#[test]
+fn threads_do_not_change_bits() {
+    for name in ["efficientnet-lite0-96.json", "dinov2-vits14-224.json", "resnet20-cifar.json"] {
+        let net = Network::<f32>::new(&graph(&read(&format!("network/{name}"))));
+        let x = generated("image", net.input_len(), 0.5, 0.5);
+        let direction = generated("direction", net.input_len(), 0.0, 1.0);
+        let cotangent = generated("cotangent", net.feature_len(), 0.0, 1.0);
+        let run = |threads: usize| {
+            let mut ws = net.workspace();
+            ws.threads = threads;
+            let (feature, tape) = net.forward_saving(&mut ws, &x);
+            let gradient = net.vjp(&mut ws, tape, &cotangent);
+            (feature, gradient, net.jet(&mut ws, &x, &direction).ok())
+        };
+        let alone = run(1);
+        for threads in [2, 3] {
+            let team = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            assert!(team.install(|| run(threads)) == alone, "{name}: {threads} threads");
+        }
+    }
+}
+
 /// In f64 only the folding of weights, which rounds them to f32, stands between the engine and PyTorch.
 #[test]
 fn f64_agrees_closely() {

@@ -67,6 +67,12 @@ impl<'a, T: Real> Measurer<'a, T> {
 }
 
 impl Measurer<'_> {
+    /// Lets `threads` threads of a rayon pool share each image from now on; [`Measurer::measure`] is then to be called
+    /// inside `ThreadPool::install`. Results do not depend on it.
+    pub fn share(&mut self, threads: usize) {
+        self.workspace.threads = threads;
+    }
+
     /// Measures one image at each of `outputs` of the network, no output twice: one number set an output, in their
     /// order. The outputs share the path of C; V takes an attack of its own for each.
     ///

@@ -101,7 +101,8 @@ pub fn measure(
     let failure = Mutex::new(None);
     let abort = AtomicBool::new(false);
     let halted = || options.stop.load(Ordering::Relaxed) || abort.load(Ordering::Relaxed);
-    let run = Run { source, backbone, options, writers: &writers };
+    let share = options.threads / wanted.len().max(1);
+    let run = Run { source, backbone, options, writers: &writers, share };
     let (send, receive) = sync_channel(options.threads);
     let receive = Mutex::new(receive);
     let read = std::thread::scope(|scope| {
@@ -176,19 +177,27 @@ struct Run<'a> {
     options: &'a Options<'a>,
     /// One a layer.
     writers: &'a Mutex<Vec<Writer>>,
+    /// Threads an image, where there are fewer images than threads.
+    share: usize,
 }
 
 impl Run<'_> {
     /// One worker: measures images until there are none, the run is halted, or a row cannot be kept.
     fn work(&self, receive: &Mutex<Receiver<Item>>, halted: &dyn Fn() -> bool) -> Result<()> {
         let mut measurer = Measurer::new(self.backbone.network(), &self.options.protocol, self.options.seed)?;
+        let mut team = None;
         while !halted() {
             let Some((index, raw)) = next(receive) else { break };
+            if self.share > 1 && team.is_none() {
+                // Without a team the image is measured by this thread alone, to the same bits.
+                team = rayon::ThreadPoolBuilder::new().num_threads(self.share).build().ok();
+                measurer.share(team.as_ref().map_or(1, rayon::ThreadPool::current_num_threads));
+            }
             let path = self.source.entries()[index].path();
             let picture = raw.and_then(|raw| decode(&raw, &Limits::default()));
             let progress = match picture {
                 Err(reason) => self.skip(path, reason.to_string(), 0..self.backbone.network().outputs()),
-                Ok(picture) => self.image(&mut measurer, path, &picture)?,
+                Ok(picture) => self.image(&mut measurer, team.as_ref(), path, &picture)?,
             };
             (self.options.progress)(progress);
         }
@@ -204,7 +213,13 @@ impl Run<'_> {
         Progress::Skipped
     }
 
-    fn image(&self, measurer: &mut Measurer, path: &str, picture: &Picture) -> Result<Progress> {
+    fn image(
+        &self,
+        measurer: &mut Measurer,
+        team: Option<&rayon::ThreadPool>,
+        path: &str,
+        picture: &Picture,
+    ) -> Result<Progress> {
         let content_hash = picture.content_hash();
         let mut missing = Vec::new();
         for (layer, writer) in lock(self.writers).iter_mut().enumerate() {
@@ -216,7 +231,12 @@ impl Run<'_> {
             return Ok(Progress::Known);
         }
         let measured = catch_unwind(AssertUnwindSafe(|| {
-            measurer.measure(&self.options.preprocessing.apply(picture), &content_hash, &missing)
+            let input = self.options.preprocessing.apply(picture);
+            let mut measure = || measurer.measure(&input, &content_hash, &missing);
+            match team {
+                Some(team) => team.install(&mut measure),
+                None => measure(),
+            }
         }));
         let measured = match measured {
             Ok(measured) => measured?,

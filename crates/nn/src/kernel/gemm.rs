@@ -19,6 +19,9 @@ const KC: usize = 384;
 /// Elements of A worked on between two passes over B: half of a 1 MiB L2 cache as f32.
 const A_BLOCK: usize = 128 * 1024;
 
+/// Multiply-adds below which sharing a product costs more than it saves: about ten microseconds of one core.
+const SHARED: usize = 512 * 1024;
+
 /// The right-hand side of a product, packed for one instruction set.
 pub struct Packed<T: Real> {
     k: usize,
@@ -245,6 +248,50 @@ pub fn gemm<T: Real>(
         },
         Isa::Portable => run::<T, Plain<T, 8, false>, Plain<T, 8, false>, false>(&mut job),
     }
+}
+
+/// [`gemm`], its rows shared among `threads` of the pool this thread belongs to. The bits are the same: an element
+/// of C is the work of one thread.
+pub(crate) fn gemm_shared<T: Real>(
+    threads: usize,
+    isa: Isa,
+    m: usize,
+    a: Left<T>,
+    b: &Packed<T>,
+    c: &mut [T],
+    ldc: usize,
+    epilogue: Epilogue<T>,
+) {
+    if threads < 2 || m < 24 || m * b.k * b.n < SHARED {
+        return gemm(isa, m, a, b, c, ldc, epilogue);
+    }
+    let mine = threads / 2;
+    let half = (m * mine / threads).next_multiple_of(12);
+    let at = half * ldc;
+    let (c1, c2) = c.split_at_mut(at);
+    let (derivative1, derivative2) = match epilogue.derivative {
+        Some(derivative) => {
+            let (d1, d2) = derivative.split_at_mut(at);
+            (Some(d1), Some(d2))
+        }
+        None => (None, None),
+    };
+    let (accumulate, activation, bias) = (epilogue.accumulate, epilogue.activation, epilogue.bias);
+    let (residual, slope) = (epilogue.residual, epilogue.slope);
+    let first = Epilogue { bias, residual, accumulate, activation, derivative: derivative1, slope };
+    let second = Epilogue {
+        bias,
+        residual: residual.map(|r| &r[at..]),
+        accumulate,
+        activation,
+        derivative: derivative2,
+        slope: slope.map(|s| s.from(at)),
+    };
+    let rest = Left { data: &a.data[half * a.row..], ..a };
+    rayon::join(
+        || gemm_shared(mine, isa, half, a, b, c1, ldc, first),
+        || gemm_shared(threads - mine, isa, m - half, rest, b, c2, ldc, second),
+    );
 }
 
 struct Job<'a, 'b, T: Real> {

@@ -2,13 +2,21 @@
 //! folded into the query weights.
 
 use crate::kernel::gemm::{Epilogue, Left, Packed, gemm, packed_len};
-use crate::kernel::isa::on_isa;
+use crate::kernel::vector::{Vector, on_vector};
 use crate::op::{Back, Rule, Saved};
 use crate::real::Real;
 use crate::tensor::{Gradients, Shape, Tensor, Workspace};
 
-/// Rows of the score matrix worked on together: 96·257 f32 fit a tenth of the L2 cache.
-const BLOCK: usize = 96;
+/// Scores worked on together: with their gradients, three quarters of a 1 MiB L2 cache as f32.
+const BLOCK: usize = 96 * 1024;
+/// Most probabilities of a layer that are kept for its vjp, 16 MiB as f32; where there would be more, they are
+/// computed again.
+const SAVED: usize = 4 * 1024 * 1024;
+
+/// Rows of `stride` scores worked on together.
+fn block_rows(stride: usize) -> usize {
+    (BLOCK / stride).max(12)
+}
 
 /// Where one of Q, K, V lies: columns from `column` of input `input`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,70 +42,119 @@ pub struct AttentionRule {
     pub value: Part,
 }
 
-/// s ← softmax of each row of `n`.
+/// Values a row of scores is padded to a multiple of: one register of the widest set, so that no row has a rest
+/// and every set sums its values in the same order.
+const LANES: usize = 16;
+
+/// Length of a row of scores for `keys` keys.
+pub(crate) fn row_len(keys: usize) -> usize {
+    keys.next_multiple_of(LANES)
+}
+
+/// Sixteen sums side by side, in one register or in two.
 #[inline(always)]
-pub(crate) fn softmax<T: Real, const FMA: bool>(n: usize, s: &mut [T]) {
-    for row in s.chunks_exact_mut(n) {
-        let mut lanes = [T::of(-1e30); 16];
-        let (whole, rest) = row.as_chunks::<16>();
-        for chunk in whole {
-            for l in 0..16 {
-                lanes[l] = Real::max(lanes[l], chunk[l]);
+fn add_up<T: Real, V: Vector<T>>(sums: [V; 2]) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    for r in 0..LANES / V::LANES {
+        // SAFETY: the registers together have LANES lanes.
+        unsafe { sums[r].store(lanes.as_mut_ptr().add(r * V::LANES)) };
+    }
+    let mut total = T::ZERO;
+    for lane in lanes {
+        total += lane;
+    }
+    total
+}
+
+/// s ← softmax of the first `n` of each row of [`row_len`]`(n)` values; the rest become as good as 0.
+#[inline(always)]
+pub(crate) fn softmax<T: Real, V: Vector<T>>(n: usize, s: &mut [T]) {
+    let lowest = T::of(-1e30);
+    for row in s.chunks_exact_mut(row_len(n)) {
+        row[n..].fill(lowest);
+        let mut tops = [V::splat(lowest); 2];
+        for chunk in row.chunks_exact(LANES) {
+            for r in 0..LANES / V::LANES {
+                tops[r] = tops[r].max(V::load_part(&chunk[r * V::LANES..]));
             }
         }
-        let top = lanes.iter().chain(rest).fold(T::of(-1e30), |a, &b| Real::max(a, b));
-        let mut sums = [T::ZERO; 16];
-        let (whole, rest) = row.as_chunks_mut::<16>();
-        for chunk in whole {
-            for l in 0..16 {
-                chunk[l] = (chunk[l] - top).exp();
-                sums[l] += chunk[l];
+        let mut top = lowest;
+        let mut lanes = [T::ZERO; LANES];
+        for r in 0..LANES / V::LANES {
+            // SAFETY: the registers together have LANES lanes.
+            unsafe { tops[r].store(lanes.as_mut_ptr().add(r * V::LANES)) };
+        }
+        for lane in lanes {
+            top = Real::max(top, lane);
+        }
+        let top = V::splat(top);
+        let mut sums = [V::splat(T::ZERO); 2];
+        for chunk in row.chunks_exact_mut(LANES) {
+            for r in 0..LANES / V::LANES {
+                let part = &mut chunk[r * V::LANES..];
+                let e = V::load_part(part).sub(top).exp();
+                e.store_part(part);
+                sums[r] = sums[r].add(e);
             }
         }
-        let mut total = T::ZERO;
-        for x in rest {
-            *x = (*x - top).exp();
-            total += *x;
+        let scale = V::splat(T::ONE / add_up(sums));
+        for part in row.chunks_exact_mut(V::LANES) {
+            V::load_part(part).mul(scale).store_part(part);
         }
-        for s in sums {
-            total += s;
-        }
-        let scale = T::ONE / total;
-        row.iter_mut().for_each(|x| *x *= scale);
     }
 }
 
 /// d ← p·(d − Σ p·d) row by row: the vjp of softmax.
 #[inline(always)]
-pub(crate) fn softmax_back<T: Real, const FMA: bool>(n: usize, p: &[T], d: &mut [T]) {
-    for (p, d) in p.chunks_exact(n).zip(d.chunks_exact_mut(n)) {
-        let mut lanes = [T::ZERO; 16];
-        for (i, (p, d)) in p.iter().zip(d.iter()).enumerate() {
-            lanes[i % 16] += *p * *d;
-        }
-        let along = lanes.iter().fold(T::ZERO, |a, &b| a + b);
-        for (p, d) in p.iter().zip(d.iter_mut()) {
-            *d = *p * (*d - along);
+pub(crate) fn softmax_back<T: Real, V: Vector<T>>(n: usize, p: &[T], d: &mut [T]) {
+    let len = row_len(n);
+    for (p, d) in p.chunks_exact(len).zip(d.chunks_exact_mut(len)) {
+        d[n..].fill(T::ZERO);
+        let along = V::splat(sum_of_products::<T, V>(p, d));
+        for (p, d) in p.chunks_exact(V::LANES).zip(d.chunks_exact_mut(V::LANES)) {
+            V::load_part(p).mul(V::load_part(d).sub(along)).store_part(d);
         }
     }
 }
 
+#[inline(always)]
+fn sum_of_products<T: Real, V: Vector<T>>(a: &[T], b: &[T]) -> T {
+    let mut sums = [V::splat(T::ZERO); 2];
+    for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
+        for r in 0..LANES / V::LANES {
+            let (a, b) = (V::load_part(&a[r * V::LANES..]), V::load_part(&b[r * V::LANES..]));
+            sums[r] = a.mul_add(b, sums[r]);
+        }
+    }
+    add_up(sums)
+}
+
 /// (s0, s1, s2) ← the jet of softmax; s0 holds the probabilities already.
 #[inline(always)]
-pub(crate) fn softmax_jet<T: Real, const FMA: bool>(n: usize, p0: &[T], s1: &mut [T], s2: &mut [T]) {
-    let rows = p0.chunks_exact(n).zip(s1.chunks_exact_mut(n)).zip(s2.chunks_exact_mut(n));
+pub(crate) fn softmax_jet<T: Real, V: Vector<T>>(n: usize, p0: &[T], s1: &mut [T], s2: &mut [T]) {
+    let len = row_len(n);
+    let rows = p0.chunks_exact(len).zip(s1.chunks_exact_mut(len)).zip(s2.chunks_exact_mut(len));
     for ((p0, s1), s2) in rows {
-        let mean1 = p0.iter().zip(s1.iter()).fold(T::ZERO, |a, (p, s)| a + *p * *s);
+        s1[n..].fill(T::ZERO);
+        s2[n..].fill(T::ZERO);
+        let mean1 = V::splat(sum_of_products::<T, V>(p0, s1));
         // p′ = p·(s′ − mean′); its own derivative needs d(mean′)/dt = Σ p′s′ + Σ p s″.
-        let mut mean2 = T::ZERO;
-        for i in 0..n {
-            let centred = s1[i] - mean1;
-            mean2 += p0[i] * (centred * s1[i] + s2[i]);
+        let mut sums = [V::splat(T::ZERO); 2];
+        for ((p0, s1), s2) in p0.chunks_exact(LANES).zip(s1.chunks_exact(LANES)).zip(s2.chunks_exact(LANES)) {
+            for r in 0..LANES / V::LANES {
+                let at = r * V::LANES;
+                let (p0, s1, s2) =
+                    (V::load_part(&p0[at..]), V::load_part(&s1[at..]), V::load_part(&s2[at..]));
+                sums[r] = p0.mul_add(s1.sub(mean1).mul_add(s1, s2), sums[r]);
+            }
         }
-        for i in 0..n {
-            let centred = s1[i] - mean1;
-            s2[i] = p0[i] * (centred * centred + s2[i] - mean2);
-            s1[i] = p0[i] * centred;
+        let mean2 = V::splat(add_up(sums));
+        let rest = s1.chunks_exact_mut(V::LANES).zip(s2.chunks_exact_mut(V::LANES));
+        for (p0, (s1, s2)) in p0.chunks_exact(V::LANES).zip(rest) {
+            let p0 = V::load_part(p0);
+            let centred = V::load_part(s1).sub(mean1);
+            p0.mul(centred.mul_add(centred, V::load_part(s2).sub(mean2))).store_part(s2);
+            p0.mul(centred).store_part(s1);
         }
     }
 }
@@ -152,45 +209,53 @@ impl<T: Real> Rule<T> for AttentionRule {
         ws: &mut Workspace<T>,
         x: &[&Tensor<T>],
         shape: Shape,
-        _: bool,
+        save: bool,
     ) -> (Tensor<T>, Saved<T>) {
         let planes = x[0].planes();
         let (queries, keys) = (shape.rows(), x[self.key.input].shape.rows());
         let mut y = ws.tensor(shape, planes);
-        let (isa, len) = (ws.isa, shape.len());
-        let block = BLOCK.min(queries);
-        let mut scores: Vec<_> = (0..planes).map(|_| ws.pool.take(block * keys)).collect();
+        let (isa, len, stride) = (ws.isa, shape.len(), row_len(keys));
+        let block = block_rows(stride).min(queries);
+        // Saved, the probabilities of all heads follow each other; else each block overwrites the last.
+        let saved_len = self.heads * queries * stride;
+        let mut saved = (save && saved_len <= SAVED).then(|| ws.pool.take(saved_len));
+        let mut scores: Vec<_> = (0..planes).map(|_| ws.pool.take(block * stride)).collect();
         for head in 0..self.heads {
             let k: Vec<_> = (0..planes).map(|p| self.pack_part(ws, self.key, x, p, head, true)).collect();
             let v: Vec<_> = (0..planes).map(|p| self.pack_part(ws, self.value, x, p, head, false)).collect();
-            for from in (0..queries).step_by(BLOCK) {
-                let rows = BLOCK.min(queries - from);
-                for (p, score) in scores.iter_mut().enumerate() {
-                    // Leibniz: (q·k)⁽ᵖ⁾ = Σ binomial(p, i) q⁽ⁱ⁾·k⁽ᵖ⁻ⁱ⁾; the middle term of p = 2 counts twice.
-                    let mut begun = false;
-                    for (i, j, times) in leibniz(p) {
+            for from in (0..queries).step_by(block) {
+                let rows = block.min(queries - from);
+                let n = rows * stride;
+                let mut planes_of: Vec<&mut [T]> = scores.iter_mut().map(|s| &mut s[..n]).collect();
+                if let Some(saved) = &mut saved {
+                    planes_of[0] = &mut saved[(head * queries + from) * stride..][..n];
+                }
+                for p in 0..planes {
+                    // Leibniz: (q·k)⁽ᵖ⁾ = Σ binomial(p, i) q⁽ⁱ⁾·k⁽ᵖ⁻ⁱ⁾.
+                    for (t, &(i, j)) in leibniz(p).iter().enumerate() {
                         let q = self.left(self.query, x, i, head, from);
-                        for _ in 0..times {
-                            let epilogue = Epilogue { accumulate: begun, ..Default::default() };
-                            gemm(isa, rows, q, &k[j], &mut score[..rows * keys], keys, epilogue);
-                            begun = true;
+                        let epilogue = Epilogue { accumulate: t > 0, ..Default::default() };
+                        gemm(isa, rows, q, &k[j], planes_of[p], stride, epilogue);
+                        if p == 2 && t == 0 {
+                            planes_of[p].iter_mut().for_each(|s| *s += *s);
                         }
                     }
                 }
-                let (s0, rest) = scores.split_first_mut().expect("there is a plane");
-                on_isa!(isa, softmax::<T>(keys, &mut s0[..rows * keys]));
+                let (s0, rest) = planes_of.split_first_mut().expect("there is a plane");
+                on_vector!(isa, softmax::<T>(keys, s0));
                 if let [s1, s2] = rest {
-                    let n = rows * keys;
-                    on_isa!(isa, softmax_jet::<T>(keys, &s0[..n], &mut s1[..n], &mut s2[..n]));
+                    on_vector!(isa, softmax_jet::<T>(keys, s0, s1, s2));
                 }
                 for p in 0..planes {
-                    let mut begun = false;
-                    for (i, j, times) in leibniz(p) {
-                        for _ in 0..times {
-                            let epilogue = Epilogue { accumulate: begun, ..Default::default() };
-                            let out = &mut y.data[p * len + from * shape.c + head * self.dim..];
-                            gemm(isa, rows, Left::rows(&scores[i], keys), &v[j], out, shape.c, epilogue);
-                            begun = true;
+                    let out = &mut y.data[p * len + from * shape.c + head * self.dim..];
+                    for (t, &(i, j)) in leibniz(p).iter().enumerate() {
+                        let epilogue = Epilogue { accumulate: t > 0, ..Default::default() };
+                        let left = Left::rows(&*planes_of[i], stride);
+                        gemm(isa, rows, left, &v[j], out, shape.c, epilogue);
+                        if p == 2 && t == 0 {
+                            for row in out.chunks_mut(shape.c).take(rows) {
+                                row[..self.dim].iter_mut().for_each(|y| *y += *y);
+                            }
                         }
                     }
                 }
@@ -202,58 +267,58 @@ impl<T: Real> Rule<T> for AttentionRule {
         for s in scores {
             ws.pool.give(s);
         }
-        (y, None)
+        (y, saved)
     }
 
     fn vjp(&self, ws: &mut Workspace<T>, grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>) {
         let x: Vec<&Tensor<T>> = (0..back.nodes.len()).map(|i| back.input(i)).collect();
         let (queries, keys, c) = (grad.shape.rows(), x[self.key.input].shape.rows(), grad.shape.c);
-        let isa = ws.isa;
-        let block = BLOCK.min(queries);
+        let (isa, stride) = (ws.isa, row_len(keys));
+        let block = block_rows(stride).min(queries);
         let mut dx: Vec<Tensor<T>> = back.shapes.iter().map(|&s| ws.zeroed(s)).collect();
-        let (mut p, mut dp) = (ws.pool.take(block * keys), ws.pool.take(block * keys));
+        let (mut again, mut dp) = (ws.pool.take(block * stride), ws.pool.take(block * stride));
         let add = || Epilogue { accumulate: true, ..Default::default() };
         for head in 0..self.heads {
             let offset = |part: Part| part.column + head * self.dim;
-            let k_t = self.pack_part(ws, self.key, &x, 0, head, true);
             let v_t = self.pack_part(ws, self.value, &x, 0, head, true);
             let k = self.pack_part(ws, self.key, &x, 0, head, false);
-            for from in (0..queries).step_by(BLOCK) {
-                let rows = BLOCK.min(queries - from);
-                let n = rows * keys;
+            let k_t = back.saved.is_none().then(|| self.pack_part(ws, self.key, &x, 0, head, true));
+            for from in (0..queries).step_by(block) {
+                let rows = block.min(queries - from);
+                let n = rows * stride;
                 let q = self.left(self.query, &x, 0, head, from);
                 let g_at = from * c + head * self.dim;
-                gemm(isa, rows, q, &k_t, &mut p[..n], keys, Epilogue::default());
-                on_isa!(isa, softmax::<T>(keys, &mut p[..n]));
-                gemm(
-                    isa,
-                    rows,
-                    Left::rows(&grad.data[g_at..], c),
-                    &v_t,
-                    &mut dp[..n],
-                    keys,
-                    Epilogue::default(),
-                );
+                let p: &[T] = match (&back.saved, &k_t) {
+                    (Some(saved), _) => &saved[(head * queries + from) * stride..][..n],
+                    (None, None) => unreachable!("the keys are packed where no probabilities are saved"),
+                    (None, Some(k_t)) => {
+                        gemm(isa, rows, q, k_t, &mut again[..n], stride, Epilogue::default());
+                        on_vector!(isa, softmax::<T>(keys, &mut again[..n]));
+                        &again[..n]
+                    }
+                };
+                let left = Left::rows(&grad.data[g_at..], c);
+                gemm(isa, rows, left, &v_t, &mut dp[..n], stride, Epilogue::default());
                 let g = self.pack(ws, &grad.data[g_at..], rows, c, false);
-                let (values, stride) = (&mut dx[self.value.input], back.shapes[self.value.input].c);
-                let p_t = Left { data: &p[..n], row: 1, column: keys };
-                gemm(isa, keys, p_t, &g, &mut values.data[offset(self.value)..], stride, add());
+                let (values, width) = (&mut dx[self.value.input], back.shapes[self.value.input].c);
+                let p_t = Left { data: p, row: 1, column: stride };
+                gemm(isa, keys, p_t, &g, &mut values.data[offset(self.value)..], width, add());
                 ws.pool.give(g.into_buffer());
-                on_isa!(isa, softmax_back::<T>(keys, &p[..n], &mut dp[..n]));
-                let (query, stride) = (&mut dx[self.query.input], back.shapes[self.query.input].c);
-                let out = &mut query.data[from * stride + offset(self.query)..];
-                gemm(isa, rows, Left::rows(&dp[..n], keys), &k, out, stride, add());
+                on_vector!(isa, softmax_back::<T>(keys, p, &mut dp[..n]));
+                let (query, width) = (&mut dx[self.query.input], back.shapes[self.query.input].c);
+                let out = &mut query.data[from * width + offset(self.query)..];
+                gemm(isa, rows, Left::rows(&dp[..n], stride), &k, out, width, add());
                 let packed_q = self.pack(ws, q.data, rows, q.row, false);
-                let (key, stride) = (&mut dx[self.key.input], back.shapes[self.key.input].c);
-                let dp_t = Left { data: &dp[..n], row: 1, column: keys };
-                gemm(isa, keys, dp_t, &packed_q, &mut key.data[offset(self.key)..], stride, add());
+                let (key, width) = (&mut dx[self.key.input], back.shapes[self.key.input].c);
+                let dp_t = Left { data: &dp[..n], row: 1, column: stride };
+                gemm(isa, keys, dp_t, &packed_q, &mut key.data[offset(self.key)..], width, add());
                 ws.pool.give(packed_q.into_buffer());
             }
-            for packed in [k_t, v_t, k] {
+            for packed in [Some(v_t), Some(k), k_t].into_iter().flatten() {
                 ws.pool.give(packed.into_buffer());
             }
         }
-        for buffer in [p, dp, grad.data] {
+        for buffer in [Some(again), Some(dp), Some(grad.data), back.saved].into_iter().flatten() {
             ws.pool.give(buffer);
         }
         for (node, dx) in back.nodes.iter().zip(dx) {
@@ -266,7 +331,12 @@ impl<T: Real> Rule<T> for AttentionRule {
     }
 }
 
-/// Terms (i, p − i, binomial) of the p-th derivative of a product.
-fn leibniz(p: usize) -> impl Iterator<Item = (usize, usize, usize)> {
-    (0..=p).map(move |i| (i, p - i, if p == 2 && i == 1 { 2 } else { 1 }))
+/// Terms (i, p − i) of the p-th derivative of a product. The middle one of the second derivative comes first: it is
+/// to be doubled before the others are added.
+fn leibniz(p: usize) -> &'static [(usize, usize)] {
+    match p {
+        0 => &[(0, 0)],
+        1 => &[(0, 1), (1, 0)],
+        _ => &[(1, 1), (0, 2), (2, 0)],
+    }
 }

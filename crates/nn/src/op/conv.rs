@@ -1,7 +1,7 @@
 //! Convolution and linear layer as one matrix product, with bias, residual and
 //! activation in its epilogue.
 
-use crate::kernel::gemm::{Epilogue, Left, Packed, gemm};
+use crate::kernel::gemm::{Epilogue, Left, Packed, gemm_shared};
 use crate::kernel::isa::Isa;
 use crate::op::activation::{Activation, jet_in_place, pull_back};
 use crate::op::{Back, Rule, Saved};
@@ -179,7 +179,16 @@ impl<T: Real> Rule<T> for ConvRule<T> {
                     derivative: slope.as_deref_mut(),
                 };
                 let left = Left::rows(x[0].plane(p), k);
-                gemm(ws.isa, shape.rows(), left, &self.weight, y.plane_mut(p), shape.c, epilogue);
+                gemm_shared(
+                    ws.threads,
+                    ws.isa,
+                    shape.rows(),
+                    left,
+                    &self.weight,
+                    y.plane_mut(p),
+                    shape.c,
+                    epilogue,
+                );
                 continue;
             }
             let mut patches = ws.pool.take(PATCH_ROWS.min(shape.rows()) * k);
@@ -196,7 +205,16 @@ impl<T: Real> Rule<T> for ConvRule<T> {
                     derivative: slope.as_deref_mut().map(|s| &mut s[a..b]),
                 };
                 let out = &mut y.plane_mut(p)[a..b];
-                gemm(ws.isa, to - from, Left::rows(&patches, k), &self.weight, out, shape.c, epilogue);
+                gemm_shared(
+                    ws.threads,
+                    ws.isa,
+                    to - from,
+                    Left::rows(&patches, k),
+                    &self.weight,
+                    out,
+                    shape.c,
+                    epilogue,
+                );
             }
             ws.pool.give(patches);
         }
@@ -222,7 +240,8 @@ impl<T: Real> Rule<T> for ConvRule<T> {
             let slope = back.slopes[0];
             pulled = slope.is_some();
             let epilogue = Epilogue { accumulate: !fresh, slope, ..Default::default() };
-            gemm(
+            gemm_shared(
+                ws.threads,
                 isa,
                 shape.rows(),
                 Left::rows(&grad.data, shape.c),
@@ -240,7 +259,16 @@ impl<T: Real> Rule<T> for ConvRule<T> {
             for from in (0..shape.rows()).step_by(PATCH_ROWS) {
                 let to = shape.rows().min(from + PATCH_ROWS);
                 let rows = Left::rows(&grad.data[from * shape.c..to * shape.c], shape.c);
-                gemm(isa, to - from, rows, transposed, &mut patches, k, Epilogue::default());
+                gemm_shared(
+                    ws.threads,
+                    isa,
+                    to - from,
+                    rows,
+                    transposed,
+                    &mut patches,
+                    k,
+                    Epilogue::default(),
+                );
                 self.scatter(&patches, shape, from, to, &mut dx.data);
             }
             ws.pool.give(patches);

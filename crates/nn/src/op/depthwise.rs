@@ -15,6 +15,9 @@ use crate::tensor::{Gradients, Shape, Tensor, Workspace};
 /// usual input, 112 to 7, are multiples of it.
 const COLUMNS: usize = 7;
 
+/// Values times kernel rows below which sharing a sweep costs more than it saves: some ten microseconds of one core.
+const SHARED: usize = 64 * 1024;
+
 /// A depthwise convolution ready to run; `weight` is (kh·kw)×C.
 pub(crate) struct DepthwiseRule<T: Real> {
     pub(crate) window: Window,
@@ -78,6 +81,7 @@ impl Line {
 }
 
 /// One pass over pixels.
+#[derive(Clone, Copy)]
 struct Sweep<'a, T: Real> {
     rows: Line,
     columns: Line,
@@ -96,7 +100,7 @@ struct Sweep<'a, T: Real> {
 }
 
 impl<T: Real> Sweep<'_, T> {
-    fn run(&self, isa: Isa, y: &mut [T]) {
+    fn run(&self, threads: usize, isa: Isa, y: &mut [T]) {
         let c = self.output.c;
         assert!(self.x.len() >= self.input.len() && y.len() >= self.output.len(), "a plane is too short");
         assert!(self.input.c == c && self.bias.is_none_or(|b| b.len() == c), "channels differ");
@@ -113,7 +117,31 @@ impl<T: Real> Sweep<'_, T> {
         if let Some(slope) = &self.slope {
             assert!(slope.values().len() >= self.output.len(), "the slope is too short");
         }
-        on_vector!(isa, rows::<T>(self, y));
+        self.share(threads, isa, y);
+    }
+
+    /// Runs in `threads`, each with its output lines.
+    fn share(&self, threads: usize, isa: Isa, y: &mut [T]) {
+        let lines = self.rows.count;
+        if threads < 2 || lines < 2 || lines * self.columns.count * self.output.c * self.rows.taps < SHARED {
+            on_vector!(isa, rows::<T>(self, y));
+            return;
+        }
+        let mine = threads / 2;
+        let half = (lines * mine / threads).max(1);
+        let Line { first, step, stride, pad, .. } = self.rows;
+        // The second half begins at its first line.
+        let above = first + step * half;
+        let at = above * self.output.w * self.output.c;
+        let upper = Sweep { rows: Line { count: half, ..self.rows }, ..*self };
+        let lower = Sweep {
+            rows: Line { count: lines - half, first: 0, pad: pad - (stride * half) as isize, ..self.rows },
+            output: Shape { h: self.output.h - above, ..self.output },
+            slope: self.slope.map(|s| s.from(at)),
+            ..*self
+        };
+        let (y1, y2) = y.split_at_mut(at);
+        rayon::join(|| upper.share(mine, isa, y1), || lower.share(threads - mine, isa, y2));
     }
 
     /// What becomes of the sums of the `LANES` channels at output offset `at`.
@@ -313,7 +341,7 @@ impl<T: Real> Rule<T> for DepthwiseRule<T> {
                 slope: None,
                 accumulate: false,
             };
-            sweep.run(ws.isa, y.plane_mut(p));
+            sweep.run(ws.threads, ws.isa, y.plane_mut(p));
         }
         if planes > 1 {
             jet_in_place(ws.isa, self.activation, &mut y);
@@ -346,7 +374,7 @@ impl<T: Real> Rule<T> for DepthwiseRule<T> {
                     slope: back.slopes[0],
                     accumulate: !fresh,
                 };
-                sweep.run(ws.isa, &mut dx.data);
+                sweep.run(ws.threads, ws.isa, &mut dx.data);
             }
         }
         ws.pool.give(grad.data);

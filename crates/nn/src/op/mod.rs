@@ -67,6 +67,14 @@ impl<'a, T: Real> Slope<'a, T> {
         }
     }
 
+    /// The slope without its first `at` values.
+    pub(crate) fn from(self, at: usize) -> Self {
+        match self {
+            Slope::Saved(x) => Slope::Saved(&x[at..]),
+            Slope::Output(f, x) => Slope::Output(f, &x[at..]),
+        }
+    }
+
     /// g·slope, where `values` are those of [`Slope::values`] at the same place.
     #[inline(always)]
     pub(crate) fn multiply<V: Vector<T>>(&self, g: V, values: V) -> V {

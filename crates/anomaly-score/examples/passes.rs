@@ -1,0 +1,64 @@
+//! Times single passes of a backbone, one image a thread: the engine's side of `benches/against_pytorch.py`.
+//!
+//!     cargo build --release -p anomaly-score --example passes
+//!     passes BACKBONE WEIGHTS|- PIXELS THREADS
+//!
+//! PIXELS: N×px×px×3 bytes. Every line `forward` or `vjp` (a forward pass and the input gradient) on stdin is answered by
+//! the seconds that one pass over all images took.
+
+use std::io::{BufRead, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anomaly_score::backbone::{Backbone, Request};
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [name, weights, pixels, threads] = &arguments[..] else {
+        return Err("usage: passes BACKBONE WEIGHTS|- PIXELS THREADS".into());
+    };
+    let weights = (weights != "-").then(|| Path::new(weights));
+    let backbone = Backbone::load(&Request { name, weights, ..Request::default() })?;
+    let network = backbone.network();
+    let bytes = std::fs::read(pixels)?;
+    if bytes.is_empty() || bytes.len() % network.input_len() != 0 {
+        return Err(
+            format!("{pixels}: expected N×{} bytes, found {}", network.input_len(), bytes.len()).into()
+        );
+    }
+    let images: Vec<Vec<f32>> = bytes
+        .chunks_exact(network.input_len())
+        .map(|image| image.iter().map(|&b| f32::from(b) / 255.0).collect())
+        .collect();
+    let cotangent = vec![1.0; network.feature_len()];
+    let mut workspaces: Vec<_> = (0..threads.parse::<usize>()?.max(1)).map(|_| network.workspace()).collect();
+    for line in std::io::stdin().lock().lines() {
+        let gradient = match line?.as_str() {
+            "forward" => false,
+            "vjp" => true,
+            other => return Err(format!("expected forward or vjp, found {other:?}").into()),
+        };
+        let next = AtomicUsize::new(0);
+        let started = Instant::now();
+        std::thread::scope(|scope| {
+            for workspace in &mut workspaces {
+                scope.spawn(|| {
+                    while let Some(image) = images.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        if gradient {
+                            let (_, tape) = network.forward_saving(workspace, image);
+                            network.vjp(workspace, tape, &cotangent);
+                        } else {
+                            network.forward(workspace, image);
+                        }
+                    }
+                });
+            }
+        });
+        println!("{}", started.elapsed().as_secs_f64());
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
