@@ -10,7 +10,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// Version of the computation itself. Raise it whenever the same image, network and constants give other bits
 /// than before: old journals and caches are then no longer taken for measurements of this program.
-pub const METHOD_VERSION: u32 = 2;
+pub const METHOD_VERSION: u32 = 3;
 
 /// Version of how measurements are written down, in the log and in the table alike.
 pub const FORMAT_VERSION: u32 = 1;
