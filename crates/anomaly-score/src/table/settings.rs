@@ -218,7 +218,7 @@ mod tests {
     fn fingerprint_is_the_documented_one() {
         assert_eq!(
             hex(&settings().fingerprint()),
-            "362dccf3ca37ed3f76df3fd0f3e0e4ee63a030f047d7fad804b189b23d8f91ff"
+            "741b5ceb4446ad8deb98a4616b86b831d13610a6b687ed3636b8ad305247c7fc"
         );
     }
 
