@@ -1,10 +1,12 @@
 //! The hub's cache on this machine:
 //!
-//!     FOLDER/models--OWNER--NAME/blobs/ETAG                    contents, named after their SHA-256
-//!                                blobs/ETAG.incomplete         the part that has come so far
-//!                                snapshots/COMMIT/FILE         a link to the blob
-//!                                refs/REVISION                 the commit that a branch or tag meant
-//!     FOLDER/.locks/models--OWNER--NAME/ETAG.lock              held while the blob is written
+//! ```text
+//! FOLDER/models--OWNER--NAME/blobs/ETAG                    contents, named after their SHA-256
+//!                            blobs/ETAG.incomplete         the part that has come so far
+//!                            snapshots/COMMIT/FILE         a link to the blob
+//!                            refs/REVISION                 the commit that a branch or tag meant
+//! FOLDER/.locks/models--OWNER--NAME/ETAG.lock              held while the blob is written
+//! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
