@@ -47,6 +47,18 @@ impl<T: Real> Buffer<T> {
         Buffer { ptr, len, capacity }
     }
 
+    /// The memory as words of 16 bits: whatever they hold is a number.
+    pub(crate) fn words(&self) -> &[u16] {
+        // SAFETY: the values are initialised, and aligned more strictly than words.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr().cast(), self.len * (size_of::<T>() / 2)) }
+    }
+
+    /// [`Buffer::words`], to be written.
+    pub(crate) fn words_mut(&mut self) -> &mut [u16] {
+        // SAFETY: as above; every pattern of bits is a valid f32 and f64, and `&mut self` is unique.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().cast(), self.len * (size_of::<T>() / 2)) }
+    }
+
     fn layout(capacity: usize) -> Layout {
         let align = if capacity * size_of::<T>() >= HUGE { HUGE } else { ALIGN };
         Layout::array::<T>(capacity).and_then(|l| l.align_to(align)).expect("a buffer fits the address space")

@@ -13,6 +13,7 @@ use crate::op::conv::{ConvRule, pack_weight};
 use crate::op::depthwise::DepthwiseRule;
 use crate::op::gated::GatedSilu;
 use crate::op::grouped::GroupedRule;
+use crate::op::inverted_residual::InvertedResidualRule;
 use crate::op::layer_norm::LayerNormRule;
 use crate::op::pool::PoolRule;
 use crate::op::pool_rows::{PoolRows, Statistic};
@@ -22,6 +23,7 @@ use crate::op::shortcut::Shortcut;
 use crate::op::softmax::Softmax;
 use crate::op::tokens::{FirstTokens, Tokens};
 use crate::op::{Back, Rule, Saved, Slope};
+use crate::pass::merge::{Merged, Neighbours, Work};
 use crate::pass::{Known, Reduced};
 use crate::real::Real;
 use crate::tensor::{Gradients, Shape, Tensor, Workspace};
@@ -83,63 +85,23 @@ impl Plan {
     ) -> Self {
         let Reduced { nodes, outputs } = Reduced::new(graph, outputs);
         let ids = known.ids(&nodes);
-        let mut readers = vec![Vec::new(); nodes.len()];
-        for (i, node) in nodes.iter().enumerate() {
-            for &input in &node.inputs {
-                readers[input].push(i);
-            }
-        }
-        // The only reader of a node, if it has one that reads it once, and it is not given out.
-        let sole = |i: NodeId| match readers[i][..] {
-            [reader] if !outputs.contains(&i) => Some(reader),
-            _ => None,
-        };
-        let mut merged = vec![false; nodes.len()];
         let mut chosen = Vec::new();
-        for (i, node) in nodes.iter().enumerate() {
-            if merged[i] || matches!(*node.op, Op::Input) {
-                continue;
-            }
-            let mut inputs = node.inputs.clone();
-            let mut output = i;
-            let mut activation = Activation::Identity;
-            let (is_conv, is_depthwise) =
-                (matches!(*node.op, Op::Conv { groups: 1, .. }), matches!(*node.op, Op::Depthwise { .. }));
-            if is_conv
-                && let Some(add) = sole(output)
-                && matches!(*nodes[add].op, Op::Add)
-            {
-                let other = nodes[add].inputs.iter().copied().find(|&o| o != output);
-                // The other summand must be there when this step runs: at its own place.
-                if let Some(other) = other.filter(|&o| o < i) {
-                    inputs.push(other);
-                    output = add;
-                    merged[add] = true;
-                }
-            }
-            if (is_conv || is_depthwise)
-                && let Some(next) = sole(output)
-                && let Op::Activation(a) = *nodes[next].op
-            {
-                activation = a;
-                output = next;
-                merged[next] = true;
-            }
-            let (first, output) = (ids[i], ids[output]);
+        for Merged { work, inputs, nodes: members } in Neighbours::new(&nodes, &outputs).steps() {
+            let (first, last) = (members[0], members[members.len() - 1]);
             // A step is known by its first and last node: between them there is one way.
-            let same = |s: &Step<T>| s.first == first && s.output == output;
+            let same = |s: &Step<T>| s.first == ids[first] && s.output == ids[last];
             let index = steps.iter().position(same).unwrap_or_else(|| {
-                let shapes: Vec<Shape> = node.inputs.iter().map(|&input| nodes[input].shape).collect();
-                let residual = inputs.len() > node.inputs.len();
-                let rule = T::rule(isa, &node.op, &shapes, activation, residual);
-                let inputs = inputs.iter().map(|&input| ids[input]).collect();
+                let shapes = |of: &[NodeId]| of.iter().map(|&n| nodes[n].shape).collect::<Vec<Shape>>();
+                let flops = |&n: &NodeId| nodes[n].op.flops(&shapes(&nodes[n].inputs), nodes[n].shape);
                 let info = StepInfo {
-                    name: graph.nodes()[node.origin.0].name.clone(),
-                    kind: node.op.kind(),
-                    flops: node.op.flops(&shapes, node.shape),
-                    shape: node.shape,
+                    name: graph.nodes()[nodes[first].origin.0].name.clone(),
+                    kind: work.kind(),
+                    flops: members.iter().map(flops).sum(),
+                    shape: nodes[last].shape,
                 };
-                steps.push(Step { info, rule, first, inputs, output });
+                let rule = T::rule(isa, &work, &shapes(&nodes[first].inputs));
+                let inputs = inputs.iter().map(|&input| ids[input]).collect();
+                steps.push(Step { info, rule, first: ids[first], inputs, output: ids[last] });
                 steps.len() - 1
             });
             chosen.push(index);
@@ -453,43 +415,30 @@ impl<T: Real> Network<T> {
     }
 }
 
-/// The rule of an operator and of what merges into it. Called by [`Real::rule`] alone, so that all kernels are
-/// compiled in this crate, once.
-pub(crate) fn make_rule<T: Real>(
-    isa: Isa,
-    op: &Op,
-    inputs: &[Shape],
-    activation: Activation,
-    residual: bool,
-) -> Box<dyn Rule<T>> {
+/// The rule of a step. Called by [`Real::rule`] alone, so that all kernels are compiled in this crate, once.
+pub(crate) fn make_rule<T: Real>(isa: Isa, work: &Work<'_>, inputs: &[Shape]) -> Box<dyn Rule<T>> {
     let input = inputs[0];
-    let real = |x: &[f32]| x.iter().map(|&v| T::of_f32(v)).collect::<Vec<T>>();
+    let (op, activation, residual) = match *work {
+        Work::Operator { op, activation, residual } => (op, activation, residual),
+        Work::InvertedResidual { expand, depthwise, middle, project, residual } => {
+            let expand = expand.map(|(op, f)| conv_rule(isa, op, input, f, false));
+            return Box::new(InvertedResidualRule {
+                expand,
+                depthwise: depthwise_rule(depthwise.0, depthwise.1),
+                project: conv_rule(isa, project, middle, Activation::Identity, residual),
+                input,
+                middle,
+            });
+        }
+    };
     match op {
         Op::Input => unreachable!("the input is not a step"),
         Op::Affine { scale, shift } => Box::new(Affine { scale: real(scale), shift: real(shift) }),
         Op::Conv { window, weight, bias, groups, .. } if *groups > 1 => {
             Box::new(GroupedRule::new(isa, *window, weight, real(bias), input.c, *groups))
         }
-        Op::Conv { window, weight, bias, .. } => Box::new(ConvRule {
-            window: *window,
-            input,
-            weight: pack_weight(isa, weight, bias.len(), input.c, *window),
-            transposed: OnceLock::new(),
-            bias: real(bias),
-            activation,
-            residual,
-        }),
-        Op::Depthwise { window, weight, bias, .. } => {
-            let taps = window.kh * window.kw;
-            let channels = bias.len();
-            let mut by_tap = vec![T::ZERO; weight.len()];
-            for c in 0..channels {
-                for tap in 0..taps {
-                    by_tap[tap * channels + c] = T::of_f32(weight[c * taps + tap]);
-                }
-            }
-            Box::new(DepthwiseRule { window: *window, weight: by_tap, bias: real(bias), activation })
-        }
+        Op::Conv { .. } => Box::new(conv_rule::<T>(isa, op, input, activation, residual)),
+        Op::Depthwise { .. } => Box::new(depthwise_rule::<T>(op, activation)),
         Op::Activation(a) => Box::new(ActivationRule(*a)),
         Op::Add => Box::new(Add),
         Op::Concat => Box::new(Concat),
@@ -517,4 +466,39 @@ pub(crate) fn make_rule<T: Real>(
             Box::new(Shortcut { stride: *stride, pad_channels: *pad_channels })
         }
     }
+}
+
+fn real<T: Real>(x: &[f32]) -> Vec<T> {
+    x.iter().map(|&v| T::of_f32(v)).collect()
+}
+
+fn conv_rule<T: Real>(
+    isa: Isa,
+    op: &Op,
+    input: Shape,
+    activation: Activation,
+    residual: bool,
+) -> ConvRule<T> {
+    let Op::Conv { window, weight, bias, .. } = op else { unreachable!("the caller looked") };
+    ConvRule {
+        window: *window,
+        input,
+        weight: pack_weight(isa, weight, bias.len(), input.c, *window),
+        transposed: OnceLock::new(),
+        bias: real(bias),
+        activation,
+        residual,
+    }
+}
+
+fn depthwise_rule<T: Real>(op: &Op, activation: Activation) -> DepthwiseRule<T> {
+    let Op::Depthwise { window, weight, bias, .. } = op else { unreachable!("the caller looked") };
+    let (taps, channels) = (window.kh * window.kw, bias.len());
+    let mut by_tap = vec![T::ZERO; weight.len()];
+    for c in 0..channels {
+        for tap in 0..taps {
+            by_tap[tap * channels + c] = T::of_f32(weight[c * taps + tap]);
+        }
+    }
+    DepthwiseRule { window: *window, weight: by_tap, bias: real(bias), activation }
 }

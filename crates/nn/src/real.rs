@@ -4,14 +4,13 @@ use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 use crate::engine::make_rule;
-use crate::graph::Op;
 use crate::kernel::isa::Isa;
 use crate::kernel::math;
 use crate::kernel::vector::Vector;
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::vector::{Plain, x86};
 use crate::op::Rule;
-use crate::op::activation::Activation;
+use crate::pass::merge::Work;
 use crate::tensor::Shape;
 
 /// A floating-point type the engine computes in.
@@ -38,18 +37,12 @@ pub trait Real:
     /// A register of AVX2.
     #[cfg(target_arch = "x86_64")]
     type Avx2: Vector<Self>;
-    /// The rule of `op` with the activation and, if `residual`, the summand that merge into it.
+    /// The rule of a step whose first operator reads `inputs`.
     ///
     /// A method of the two types rather than a generic function: what a generic function calls is compiled again in
     /// every crate that names it, and these are all the kernels.
     #[doc(hidden)]
-    fn rule(
-        isa: Isa,
-        op: &Op,
-        inputs: &[Shape],
-        activation: Activation,
-        residual: bool,
-    ) -> Box<dyn Rule<Self>>;
+    fn rule(isa: Isa, work: &Work<'_>, inputs: &[Shape]) -> Box<dyn Rule<Self>>;
 
     /// Zero.
     const ZERO: Self;
@@ -90,14 +83,8 @@ macro_rules! real {
             type Avx512 = $avx512;
             #[cfg(target_arch = "x86_64")]
             type Avx2 = $avx2;
-            fn rule(
-                isa: Isa,
-                op: &Op,
-                inputs: &[Shape],
-                activation: Activation,
-                residual: bool,
-            ) -> Box<dyn Rule<Self>> {
-                make_rule(isa, op, inputs, activation, residual)
+            fn rule(isa: Isa, work: &Work<'_>, inputs: &[Shape]) -> Box<dyn Rule<Self>> {
+                make_rule(isa, work, inputs)
             }
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;

@@ -116,6 +116,28 @@ fn cases() -> Vec<(&'static str, Graph)> {
         all.push(("conv", g));
     }
 
+    // MobileNet's block, which is one step, with and without its first convolution and its sum.
+    for (expand, stride, size) in [(true, 1, (4, 5)), (false, 1, (4, 5)), (true, 2, (2, 3))] {
+        let (mut g, x) = stem(&mut v, 6, Silu);
+        let (mut y, mut channels) = (x, 6);
+        if expand {
+            channels = 19;
+            let op = point(&mut v, 6, channels, (4, 5));
+            y = g.add("expand", op, &[y]).unwrap();
+            y = g.add("act", Op::Activation(Relu6), &[y]).unwrap();
+        }
+        let window = Window { kh: 3, kw: 3, stride, top: 1, left: 1 };
+        let (weight, bias) = (v.f32(channels * 9, 0.5), v.f32(channels, 0.5));
+        y = g.add("depthwise", Op::Depthwise { window, size, weight, bias }, &[y]).unwrap();
+        y = g.add("act", Op::Activation(Relu), &[y]).unwrap();
+        let op = point(&mut v, channels, 6, size);
+        y = g.add("project", op, &[y]).unwrap();
+        if stride == 1 {
+            g.add("sum", Op::Add, &[x, y]).unwrap();
+        }
+        all.push(("inverted residual", g));
+    }
+
     // Asymmetric kernels, and groups; an activation and a sum after a grouped convolution stay steps of their own.
     for (kh, kw, stride, top, left, size, groups) in [
         (1, 7, 1, 0, 3, (4, 5), 1),

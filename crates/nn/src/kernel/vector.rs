@@ -39,6 +39,12 @@ pub trait Vector<T: Real>: Copy {
     /// self where low < y < high, else 0.
     fn where_between(self, y: Self, low: Self, high: Self) -> Self;
 
+    /// Bit l is set where low < self < high in lane l.
+    fn bits_between(self, low: Self, high: Self) -> u32;
+
+    /// self in the lanes whose bit is set, else 0.
+    fn where_bits(self, bits: u32) -> Self;
+
     /// self where the sign of `x` is set, else `other`.
     fn where_negative(self, x: Self, other: Self) -> Self;
 
@@ -156,6 +162,20 @@ impl<T: Real, const N: usize, const FMA: bool> Vector<T> for Plain<T, N, FMA> {
     }
 
     #[inline(always)]
+    fn bits_between(self, low: Self, high: Self) -> u32 {
+        let mut bits = 0;
+        for l in 0..N {
+            bits |= u32::from(self.0[l] > low.0[l] && self.0[l] < high.0[l]) << l;
+        }
+        bits
+    }
+
+    #[inline(always)]
+    fn where_bits(self, bits: u32) -> Self {
+        Plain(std::array::from_fn(|l| if bits >> l & 1 == 1 { self.0[l] } else { T::ZERO }))
+    }
+
+    #[inline(always)]
     fn where_negative(self, x: Self, other: Self) -> Self {
         Plain(std::array::from_fn(|l| if x.0[l] < T::ZERO { self.0[l] } else { other.0[l] }))
     }
@@ -191,7 +211,9 @@ pub mod x86 {
     macro_rules! vector {
         ($name:ident, $lanes:literal, $register:ident: $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident,
          $mul:ident, $div:ident, $fma:ident, $max:ident, $min:ident,
-         |$g:ident, $y:ident, $low:ident, $high:ident| $between:expr, |$a:ident, $x:ident, $b:ident| $negative:expr,
+         |$g:ident, $y:ident, $low:ident, $high:ident| $between:expr,
+         |$v:ident, $l:ident, $h:ident| $bits_between:expr, |$masked:ident, $bits:ident| $where_bits:expr,
+         |$a:ident, $x:ident, $b:ident| $negative:expr,
          |$shifted:ident| $power:expr) => {
             // SAFETY, of all the blocks below: registers of a set are made only inside kernels that
             // `on_vector!` compiles for that set, after `Isa::available` found it.
@@ -256,6 +278,18 @@ pub mod x86 {
                 }
 
                 #[inline(always)]
+                fn bits_between(self, low: Self, high: Self) -> u32 {
+                    let ($v, $l, $h) = (self.0, low.0, high.0);
+                    unsafe { $bits_between }
+                }
+
+                #[inline(always)]
+                fn where_bits(self, $bits: u32) -> Self {
+                    let $masked = self.0;
+                    unsafe { Self($where_bits) }
+                }
+
+                #[inline(always)]
                 fn where_negative(self, x: Self, other: Self) -> Self {
                     let ($a, $x, $b) = (self.0, x.0, other.0);
                     unsafe { Self($negative) }
@@ -289,6 +323,11 @@ pub mod x86 {
             let inside = _mm512_mask_cmp_ps_mask::<_CMP_LT_OQ>(above, y, high);
             _mm512_maskz_mov_ps(inside, g)
         },
+        |x, low, high| {
+            let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x, low);
+            u32::from(_mm512_mask_cmp_ps_mask::<_CMP_LT_OQ>(above, x, high))
+        },
+        |g, bits| _mm512_maskz_mov_ps(bits as u16, g),
         |a, x, b| _mm512_mask_blend_ps(_mm512_movepi32_mask(_mm512_castps_si512(x)), b, a),
         |shifted| {
             let bits = _mm512_slli_epi32::<23>(_mm512_castps_si512(shifted));
@@ -303,6 +342,16 @@ pub mod x86 {
             let above = _mm256_cmp_ps::<_CMP_GT_OQ>(y, low);
             let below = _mm256_cmp_ps::<_CMP_LT_OQ>(y, high);
             _mm256_and_ps(_mm256_and_ps(above, below), g)
+        },
+        |x, low, high| {
+            let above = _mm256_cmp_ps::<_CMP_GT_OQ>(x, low);
+            let below = _mm256_cmp_ps::<_CMP_LT_OQ>(x, high);
+            _mm256_movemask_ps(_mm256_and_ps(above, below)) as u32
+        },
+        |g, bits| {
+            let each = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+            let set = _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32(bits as i32), each), each);
+            _mm256_and_ps(_mm256_castsi256_ps(set), g)
         },
         |a, x, b| _mm256_blendv_ps(b, a, x),
         |shifted| {

@@ -29,7 +29,7 @@ pub enum Activation {
 impl Activation {
     /// Whether the second derivative means anything: not where the function is piecewise linear.
     pub fn is_smooth(self) -> bool {
-        !matches!(self, Activation::Relu | Activation::Relu6)
+        self.linear_between().is_none()
     }
 
     /// Whether the slope can be read off the output, so that nothing need be saved for the vjp.
@@ -40,11 +40,19 @@ impl Activation {
     /// g·f′ where the output is `y`; only if [`Activation::slope_from_output`].
     #[inline(always)]
     pub(crate) fn mask<T: Real, V: Vector<T>>(self, g: V, y: V) -> V {
-        let zero = V::splat(T::ZERO);
+        match self.linear_between() {
+            Some((low, high)) => g.where_between(y, V::splat(T::of(low)), V::splat(T::of(high))),
+            None => g,
+        }
+    }
+
+    /// (low, high) where the slope is 1 if low < output < high and 0 elsewhere.
+    #[inline(always)]
+    pub(crate) fn linear_between(self) -> Option<(f64, f64)> {
         match self {
-            Activation::Relu => g.where_between(y, zero, V::splat(T::of(f64::INFINITY))),
-            Activation::Relu6 => g.where_between(y, zero, V::splat(T::of(6.0))),
-            _ => g,
+            Activation::Relu => Some((0.0, f64::INFINITY)),
+            Activation::Relu6 => Some((0.0, 6.0)),
+            _ => None,
         }
     }
 

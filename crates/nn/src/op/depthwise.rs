@@ -29,7 +29,7 @@ pub(crate) struct DepthwiseRule<T: Real> {
 /// Along one of the two directions:
 /// out(first + step·i) = Σ_k in(stride·i + k − pad)·w(origin + toward·k), i in 0..count, k in 0..taps.
 #[derive(Clone, Copy, Debug)]
-struct Line {
+pub(crate) struct Line {
     count: usize,
     first: usize,
     step: usize,
@@ -41,7 +41,7 @@ struct Line {
 }
 
 impl Line {
-    fn forward(count: usize, stride: usize, taps: usize, pad: usize) -> Line {
+    pub(crate) fn forward(count: usize, stride: usize, taps: usize, pad: usize) -> Line {
         Line { count, first: 0, step: 1, stride, taps, pad: pad as isize, origin: 0, toward: 1 }
     }
 
@@ -49,7 +49,7 @@ impl Line {
     ///
     /// Position i has contributions of tap k from output (i + pad − k)/stride, so of every
     /// stride-th tap; they are taken from the last to the first, outputs ascending.
-    fn backward(length: usize, rest: usize, stride: usize, taps: usize, pad: usize) -> Line {
+    pub(crate) fn backward(length: usize, rest: usize, stride: usize, taps: usize, pad: usize) -> Line {
         let first_tap = (rest + pad) % stride;
         let count = length.saturating_sub(rest).div_ceil(stride);
         let seen = taps.saturating_sub(first_tap).div_ceil(stride);
@@ -67,6 +67,11 @@ impl Line {
         }
     }
 
+    /// The same line where input `by` is the first.
+    pub(crate) fn moved(self, by: isize) -> Line {
+        Line { pad: self.pad + by, ..self }
+    }
+
     /// The input position of tap `k` for output `i`, if it is in 0..`length`.
     #[inline(always)]
     fn input(&self, i: usize, k: usize, length: usize) -> Option<usize> {
@@ -82,25 +87,25 @@ impl Line {
 
 /// One pass over pixels.
 #[derive(Clone, Copy)]
-struct Sweep<'a, T: Real> {
-    rows: Line,
-    columns: Line,
-    x: &'a [T],
-    input: Shape,
-    output: Shape,
+pub(crate) struct Sweep<'a, T: Real> {
+    pub(crate) rows: Line,
+    pub(crate) columns: Line,
+    pub(crate) x: &'a [T],
+    pub(crate) input: Shape,
+    pub(crate) output: Shape,
     /// (kh·kw)×C, and kw.
-    weight: &'a [T],
-    kw: usize,
-    bias: Option<&'a [T]>,
-    activation: Activation,
+    pub(crate) weight: &'a [T],
+    pub(crate) kw: usize,
+    pub(crate) bias: Option<&'a [T]>,
+    pub(crate) activation: Activation,
     /// The result is multiplied by this, last.
-    slope: Option<Slope<'a, T>>,
+    pub(crate) slope: Option<Slope<'a, T>>,
     /// The output is added to, not overwritten.
-    accumulate: bool,
+    pub(crate) accumulate: bool,
 }
 
 impl<T: Real> Sweep<'_, T> {
-    fn run(&self, threads: usize, isa: Isa, y: &mut [T]) {
+    pub(crate) fn run(&self, threads: usize, isa: Isa, y: &mut [T]) {
         let c = self.output.c;
         assert!(self.x.len() >= self.input.len() && y.len() >= self.output.len(), "a plane is too short");
         assert!(self.input.c == c && self.bias.is_none_or(|b| b.len() == c), "channels differ");

@@ -6,11 +6,11 @@ pub mod affine;
 pub mod attention;
 pub mod binary;
 pub mod channels;
-
 pub mod conv;
 pub mod depthwise;
 pub mod gated;
 pub mod grouped;
+pub(crate) mod inverted_residual;
 pub mod layer_norm;
 pub mod matmul;
 pub mod pointwise;

@@ -2,6 +2,7 @@
 //! its paper draws it; a pass turns it into less work with the same outputs.
 
 mod first_tokens;
+pub(crate) mod merge;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
