@@ -1,66 +1,23 @@
 //! How much memory a checkpoint can make the reader take: little for a small file whatever it says of itself,
 //! and a fixed amount for the worst a pickle can do.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod memory;
+
 use std::path::Path;
 
 use nn::weights::Weights;
 use proptest::prelude::*;
 
-thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-/// The system's allocator, counting what each thread holds.
-struct Counting;
-
-fn count(bytes: isize) {
-    HELD.with(|held| {
-        held.set(held.get() + bytes);
-        PEAK.with(|peak| peak.set(peak.get().max(held.get())));
-    });
-}
-
-// SAFETY: every call goes to `System` unchanged; the counters are thread-local cells that need neither
-// allocation nor a destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(block, layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Both blocks may exist while the contents move.
-        count(size as isize);
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.realloc(block, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// Bytes held at the most, beyond what was held before, while `bytes` are read to the last tensor.
+/// Bytes held at the most while `bytes` are read to the last tensor.
 fn peak(bytes: Vec<u8>) -> usize {
-    let before = HELD.get();
-    PEAK.set(before);
-    if let Ok(mut weights) = Weights::from_bytes(bytes, "file") {
-        let names: Vec<String> = weights.names().map(str::to_string).collect();
-        for name in names {
-            let _ = weights.take_any(&name);
+    memory::peak(|| {
+        if let Ok(mut weights) = Weights::from_bytes(bytes, "file") {
+            let names: Vec<String> = weights.names().map(str::to_string).collect();
+            for name in names {
+                let _ = weights.take_any(&name);
+            }
         }
-    }
-    (PEAK.get() - before).max(0) as usize
+    })
 }
 
 fn fixtures() -> Vec<Vec<u8>> {
