@@ -17,6 +17,7 @@ import convnets
 import generated_weights
 import vits
 from cifar_resnet import CifarResNet
+from renaming import Spelling, renamed
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # EfficientNet-Lite was trained on (pixel − 127) / 128, pixel in 0..255 (tensorflow/tpu at 22d5cab,
@@ -344,6 +345,54 @@ def _transformers_dinov2(case: Case, tensors: dict, dtype) -> nn.Module:
         if info.get(problem):
             raise RuntimeError(f"{case.name}: transformers reports {problem}: {info[problem]}")
     return TransformersClassToken(net)
+
+
+_HF_DINOV2 = [
+    (r"^(cls_token|mask_token|register_tokens)$", [r"embeddings.\1"]),
+    (r"^pos_embed$", ["embeddings.position_embeddings"]),
+    (r"^patch_embed\.proj\.", ["embeddings.patch_embeddings.projection."]),
+    (
+        r"^blocks\.(\d+)\.attn\.qkv\.",
+        [rf"encoder.layer.\1.attention.attention.{part}." for part in ("query", "key", "value")],
+    ),
+    (r"^blocks\.(\d+)\.attn\.proj\.", [r"encoder.layer.\1.attention.output.dense."]),
+    (r"^blocks\.(\d+)\.ls(\d)\.gamma$", [r"encoder.layer.\1.layer_scale\2.lambda1"]),
+    (r"^blocks\.(\d+)\.mlp\.w12\.", [r"encoder.layer.\1.mlp.weights_in."]),
+    (r"^blocks\.(\d+)\.mlp\.w3\.", [r"encoder.layer.\1.mlp.weights_out."]),
+    (r"^blocks\.", ["encoder.layer."]),
+    (r"^norm\.", ["layernorm."]),
+]
+# What transformers 5 has in memory, and so in a saved state_dict(), where that is not what it writes.
+_MEMORY_DINOV2 = [
+    (r"^blocks\.(\d+)\.attn\.qkv\.", [rf"encoder.layer.\1.attention.{part}_proj." for part in "qkv"]),
+    (r"^blocks\.(\d+)\.attn\.proj\.", [r"encoder.layer.\1.attention.o_proj."]),
+    (r"^blocks\.(\d+)\.mlp\.w12\.", [rf"encoder.layer.\1.mlp.{part}_proj." for part in ("gate", "up")]),
+    (r"^blocks\.(\d+)\.mlp\.w3\.", [r"encoder.layer.\1.mlp.down_proj."]),
+    *_HF_DINOV2,
+]
+
+
+def spellings(case: Case) -> list:
+    """The network of an upstream-named case under other packages' names."""
+    for module in (convnets, vits):
+        if module.handles(case.network):
+            return module.spellings(case)
+
+    def load(tensors):
+        return _transformers_dinov2(case, tensors, torch.float64).net
+
+    def class_token(net, images):
+        return net(pixel_values=images).last_hidden_state[:, 0]
+
+    shapes = _dinov2_shapes(case)
+    published, memory = (renamed(shapes, rules) for rules in (_HF_DINOV2, _MEMORY_DINOV2))
+    if {name: shape for name, (shape, _) in published.items()} != _huggingface_shapes(case):
+        raise RuntimeError(f"{case.name}: the rules give other names than the cases in Hugging Face spelling")
+    kind = "Dinov2WithRegistersModel" if dinov2_size(case.network)[1] else "Dinov2Model"
+    return [
+        Spelling(f"transformers {kind}", published, load, class_token),
+        Spelling(f"transformers 5 {kind}, in memory", memory, load, class_token, published),
+    ]
 
 
 def resized_position_embedding(embedding: torch.Tensor, side: int, way: str) -> torch.Tensor:

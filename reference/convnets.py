@@ -11,6 +11,8 @@ from unittest import mock
 import torch
 from torch import nn
 
+from renaming import Spelling, renamed
+
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 # mean and std on the pixel scale [0, 1], where they are not ImageNet's
@@ -216,6 +218,47 @@ def body(case, tensors: dict, dtype) -> nn.Module:
     if swav:
         net.conv1 = SwavPadding(net.conv1)
     return net
+
+
+_HF_RESNET = [
+    (r"^fc\.", ["classifier.1."]),
+    (r"^conv1\.", ["resnet.embedder.embedder.convolution."]),
+    (r"^bn1\.", ["resnet.embedder.embedder.normalization."]),
+    *(
+        (rf"^layer{n + 1}\.(\d+)\.{ours}\.", [rf"resnet.encoder.stages.{n}.layers.\1.{theirs}."])
+        for n in range(4)
+        for ours, theirs in (
+            ("downsample.0", "shortcut.convolution"),
+            ("downsample.1", "shortcut.normalization"),
+            *((f"conv{i + 1}", f"layer.{i}.convolution") for i in range(3)),
+            *((f"bn{i + 1}", f"layer.{i}.normalization") for i in range(3)),
+        )
+    ),
+]
+
+
+def spellings(case) -> list:
+    """ResNet under the names of transformers. ConvNeXt's other spellings are cases of their own."""
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    depths = list(case.depth or RESNET_BLOCKS[case.network])
+    is_basic = case.network == "resnet18"
+    widths = [64, 128, 256, 512] if is_basic else [256, 512, 1024, 2048]
+    config = ResNetConfig(
+        depths=depths, hidden_sizes=widths, layer_type="basic" if is_basic else "bottleneck", num_labels=1000
+    )
+
+    def load(tensors):
+        net = ResNetForImageClassification(config)
+        state = {k: v.double() for k, v in tensors.items()}
+        state |= {k: v for k, v in net.state_dict().items() if k.endswith("num_batches_tracked")}
+        net.load_state_dict(state, strict=True, assign=True)
+        return net.eval()
+
+    def pooled(net, images):
+        return net.resnet(images).pooler_output.flatten(1)
+
+    return [Spelling("transformers ResNetForImageClassification", renamed(shapes(case), _HF_RESNET), load, pooled)]
 
 
 def _convnext_taps(net: nn.Module, names: str, pool) -> dict:

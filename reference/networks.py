@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import backbones
 import convnets
 import generated_weights
 import vits
@@ -58,7 +59,7 @@ CASES = [
     Case("deit-s16-48", "deit-s16", 48, 3),
     Case("mae-b16-32", "mae-b16", 32, 2),
     Case("clip-vit-b32-96", "clip-vit-b32", 96, 2),
-    Case("clip-vit-b32-gelu-64", "clip-vit-b32-gelu", 64, 2),
+    Case("clip-vit-b32-laion2b-64", "clip-vit-b32-laion2b", 64, 2),
     Case("clip-vit-b16-48", "clip-vit-b16", 48, 2),
     Case("clip-vit-l14-42", "clip-vit-l14", 42, 2),
     Case("siglip-b16-48", "siglip-b16", 48, 2),
@@ -334,33 +335,39 @@ def position_embedding() -> dict:
     return result
 
 
-def spellings() -> dict:
-    """The other spellings of the vision transformers' tensors, each checked in the package whose spelling it is.
+# The networks of the spellings: one of each family, with and without registers and SwiGLU.
+SPELLED = [
+    "vit-b16-48",
+    "deit-s16-48",
+    "mae-b16-32",
+    "clip-vit-b32-96",
+    "siglip-b16-48",
+    "dinov2-vits14-56",
+    "dinov2-vitg14-reg4-56",
+    "resnet18-33",
+    "resnet50-48",
+]
 
-    `tensors` of a case's upstream names, and what `vits.assembled` makes of them, are one network: the feature agrees
-    to 1e-12 in f64. CLIP's upstream names are also loaded into open_clip.
+
+def spellings() -> dict:
+    """Other packages' names of the same tensors, each checked in the package whose names they are.
+
+    The feature of a case's upstream tensors, and what that package makes of them under its names, agree to 1e-12 in f64.
     """
     found = []
-    for case in CASES:
-        # one of each family
-        if case.network not in ("vit-b16", "mae-b16", "clip-vit-b32", "siglip-b16"):
-            continue
+    for case in (case for case in CASES if case.name in SPELLED):
         values = {spec.name: spec.generate() for spec in specs(case)}
         net = backbone(case, values)
         image = generated_image(case.image, case.input_px)
         mean, std = (image.new_tensor(v).view(1, 3, 1, 1) for v in normalisation(case.network))
         with torch.inference_mode():
             expected = net(image)
-        pixels = (image - mean) / std
-        for package, names, kind in vits.spellings(case):
-            features = {package: vits.feature_of_spelling(case, kind, vits.assembled(names, values), pixels)}
-            if case.network.startswith("clip-"):
-                features["open_clip"] = vits.feature_of_open_clip(case, values, pixels)
-            for whose, feature in features.items():
-                if (error := relative(feature, expected)) > 1e-12:
-                    raise RuntimeError(f"{case.name} by {whose}: off by {error:.1e}")
-            tensors = [{"name": n, "shape": list(shape), "of": pieces} for n, (shape, pieces) in names.items()]
-            found.append({"spelling": package, "case": case.name, "tensors": tensors})
+        for spelling in backbones.spellings(case):
+            error = relative(spelling.features(values, (image - mean) / std), expected)
+            if error > 1e-12:
+                raise RuntimeError(f"{case.name} by {spelling.package}: off by {error:.1e}")
+            tensors = [{"name": n, "shape": list(shape), "of": pieces} for n, (shape, pieces) in spelling.names.items()]
+            found.append({"spelling": spelling.package, "case": case.name, "tensors": tensors})
     return {"script": "reference/networks.py", "spellings": found}
 
 

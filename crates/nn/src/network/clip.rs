@@ -65,7 +65,7 @@ const OPENAI: Names = Names {
     qkv: Qkv::Joint("attn.in_proj_weight", "attn.in_proj_bias"),
     proj: "attn.out_proj",
     norm2: "ln_2",
-    fc1: "mlp.c_fc",
+    fc1: &["mlp.c_fc"],
     fc2: "mlp.c_proj",
     scales: None,
 };
@@ -77,7 +77,7 @@ pub(super) const HUGGING_FACE: Names = Names {
     qkv: Qkv::Split(["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"]),
     proj: "self_attn.out_proj",
     norm2: "layer_norm2",
-    fc1: "mlp.fc1",
+    fc1: &["mlp.fc1"],
     fc2: "mlp.fc2",
     scales: None,
 };

@@ -3,7 +3,8 @@
 //!
 //! Source: Oquab et al. 2023, arXiv:2304.07193; Darcet et al. 2023, arXiv:2309.16588;
 //! facebookresearch/dinov2 e1277af, `dinov2/models/vision_transformer.py` and `hub/backbones.py`;
-//! Hugging Face names as in transformers' `modeling_dinov2.py`.
+//! Hugging Face names are those of the published checkpoints (facebook/dinov2-*), or of `state_dict()` in
+//! transformers 5.23, `modeling_dinov2.py`.
 
 use crate::Result;
 use crate::graph::Graph;
@@ -68,7 +69,7 @@ const UPSTREAM: Names = Names {
     qkv: Qkv::Joint("attn.qkv.weight", "attn.qkv.bias"),
     proj: "attn.proj",
     norm2: "norm2",
-    fc1: "mlp.fc1",
+    fc1: &["mlp.fc1"],
     fc2: "mlp.fc2",
     scales: Some(["ls1.gamma", "ls2.gamma"]),
 };
@@ -79,9 +80,16 @@ const HUGGING_FACE: Names = Names {
     qkv: Qkv::Split(["attention.attention.query", "attention.attention.key", "attention.attention.value"]),
     proj: "attention.output.dense",
     norm2: "norm2",
-    fc1: "mlp.fc1",
+    fc1: &["mlp.fc1"],
     fc2: "mlp.fc2",
     scales: Some(["layer_scale1.lambda1", "layer_scale2.lambda1"]),
+};
+
+/// The names transformers 5 has in memory, which a saved `state_dict()` has too; its `save_pretrained` writes those above.
+const TRANSFORMERS_5: Names = Names {
+    qkv: Qkv::Split(["attention.q_proj", "attention.k_proj", "attention.v_proj"]),
+    proj: "attention.o_proj",
+    ..HUGGING_FACE
 };
 
 /// Builds the network for `px` × `px` images, `px` a multiple of 14.
@@ -97,9 +105,14 @@ pub fn graph(
     let Config { dim, depth, heads, registers, swiglu } = config;
     let is_upstream = !weights.contains("embeddings.cls_token");
     let name = |upstream, hugging_face| if is_upstream { upstream } else { hugging_face };
-    let mut names = if is_upstream { UPSTREAM } else { HUGGING_FACE };
+    let is_new = weights.contains("encoder.layer.0.attention.q_proj.weight");
+    let (mut names, fc1, fc2): (_, &[&str], _) = match (is_upstream, is_new) {
+        (true, _) => (UPSTREAM, &["mlp.w12"], "mlp.w3"),
+        (false, false) => (HUGGING_FACE, &["mlp.weights_in"], "mlp.weights_out"),
+        (false, true) => (TRANSFORMERS_5, &["mlp.gate_proj", "mlp.up_proj"], "mlp.down_proj"),
+    };
     if swiglu {
-        (names.fc1, names.fc2) = (name("mlp.w12", "mlp.weights_in"), name("mlp.w3", "mlp.weights_out"));
+        (names.fc1, names.fc2) = (fc1, fc2);
     }
     let gate = if swiglu { Gate::SwiGlu } else { Gate::Activation(Activation::Gelu) };
     let sizes = Sizes { dim, heads, hidden: config.hidden(), gate, eps: EPS };

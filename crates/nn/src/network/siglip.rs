@@ -48,13 +48,16 @@ pub fn graph(
     weights: &mut Weights,
 ) -> Result<Graph> {
     let Config { dim, depth, heads, patch } = config;
-    let is_hugging_face = weights.contains("vision_model.head.probe");
+    // The tower alone, as transformers 5 has it in memory, is under no name.
+    let hugging_face =
+        ["vision_model.", ""].into_iter().find(|r| weights.contains(&format!("{r}head.probe")));
+    let is_hugging_face = hugging_face.is_some();
     let name = |timm, other| if is_hugging_face { other } else { timm };
     let names = if is_hugging_face { clip::HUGGING_FACE } else { vit::TIMM };
     let timm_root = if weights.contains("visual.trunk.pos_embed") { "visual.trunk." } else { "" };
     let gate = Gate::Activation(Activation::GeluTanh);
     let sizes = Sizes { dim, heads, hidden: 4 * dim, gate, eps: EPS };
-    let root = name(timm_root, "vision_model.");
+    let root = hugging_face.unwrap_or(timm_root);
     let (mut net, x) = Transformer::new(px, normalisation, weights, root, sizes)?;
     let x =
         net.patches(x, name("patch_embed.proj", "embeddings.patch_embedding"), patch, true, "patch_embed")?;
@@ -98,17 +101,14 @@ fn pooled(net: &mut Transformer<'_>, x: NodeId, dim: usize, is_hugging_face: boo
     let proj = name("attn_pool.proj", "head.attention.out_proj");
     let layer = net.take_linear(proj, dim, dim)?;
     let x = net.net.linear(&net.name(proj), attended, layer.weight, layer.bias)?;
-    let mlp = if is_hugging_face {
-        ["head.layernorm", "head.mlp.fc1", "head.mlp.fc2"]
-    } else {
-        ["attn_pool.norm", "attn_pool.mlp.fc1", "attn_pool.mlp.fc2"]
-    };
-    net.mlp(x, mlp, None)
+    let (prefix, norm) = if is_hugging_face { ("head.", "layernorm") } else { ("attn_pool.", "norm") };
+    net.mlp(x, prefix, (norm, &["mlp.fc1"], "mlp.fc2"), None)
 }
 
 /// Tensors of the published checkpoints that the image tower does not need: the text tower, and constants.
 pub fn is_ignorable(name: &str) -> bool {
     name.starts_with("text_model.")
         || name.starts_with("text.")
-        || matches!(name, "logit_scale" | "logit_bias" | "vision_model.embeddings.position_ids")
+        || matches!(name, "logit_scale" | "logit_bias")
+        || matches!(name, "embeddings.position_ids" | "vision_model.embeddings.position_ids")
 }

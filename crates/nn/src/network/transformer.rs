@@ -43,7 +43,8 @@ pub(super) struct Names {
     pub(super) qkv: Qkv,
     pub(super) proj: &'static str,
     pub(super) norm2: &'static str,
-    pub(super) fc1: &'static str,
+    /// The MLP's first layer; more than one where a checkpoint keeps its rows in several.
+    pub(super) fc1: &'static [&'static str],
     pub(super) fc2: &'static str,
     /// LayerScale of the attention and of the MLP.
     pub(super) scales: Option<[&'static str; 2]>,
@@ -105,16 +106,19 @@ impl<'w> Transformer<'w> {
                 weight: self.take(&format!("{prefix}{weight}"), &[3 * dim, dim])?,
                 bias: self.take(&format!("{prefix}{bias}"), &[3 * dim])?,
             }),
-            Qkv::Split(parts) => {
-                let mut all = Linear { weight: Vec::new(), bias: Vec::new() };
-                for part in parts {
-                    let one = self.take_linear(&format!("{prefix}{part}"), dim, dim)?;
-                    all.weight.extend(one.weight);
-                    all.bias.extend(one.bias);
-                }
-                Ok(all)
-            }
+            Qkv::Split(parts) => self.take_stacked(prefix, &parts, 3 * dim, dim),
         }
+    }
+
+    /// A linear layer of `out` rows that a checkpoint keeps in equal `parts`.
+    fn take_stacked(&mut self, prefix: &str, parts: &[&str], out: usize, input: usize) -> Result<Linear> {
+        let mut all = Linear { weight: Vec::new(), bias: Vec::new() };
+        for part in parts {
+            let one = self.take_linear(&format!("{prefix}{part}"), out / parts.len(), input)?;
+            all.weight.extend(one.weight);
+            all.bias.extend(one.bias);
+        }
+        Ok(all)
     }
 
     fn take_norm(&mut self, name: &str) -> Result<(Vec<f32>, Vec<f32>)> {
@@ -255,24 +259,26 @@ impl<'w> Transformer<'w> {
         self.net.add(x, y)
     }
 
-    /// `x` + MLP(norm(`x`)); the names are those of the norm and of the MLP's layers.
+    /// `x` + MLP(norm(`x`)); after `prefix`, the names are those of the norm and of the MLP's layers.
     pub(super) fn mlp(
         &mut self,
         x: NodeId,
-        [norm, fc1, fc2]: [&str; 3],
+        prefix: &str,
+        (norm, fc1, fc2): (&str, &[&str], &str),
         scale: Option<String>,
     ) -> Result<NodeId> {
         let Sizes { dim, hidden, gate, .. } = self.sizes;
         let rows = if gate == Gate::SwiGlu { 2 * hidden } else { hidden };
-        let layer = self.take_linear(fc1, rows, dim)?;
-        let inner = self.normalised(x, norm, layer, fc1, |_| 1.0)?;
+        let layer = self.take_stacked(prefix, fc1, rows, dim)?;
+        let name = format!("{prefix}{}", fc1[0]);
+        let inner = self.normalised(x, &format!("{prefix}{norm}"), layer, &name, |_| 1.0)?;
         let inner = match gate {
             Gate::Activation(f) => self.net.activation(inner, f)?,
             Gate::SwiGlu => {
-                self.net.graph.add(format!("{} gate", self.name(fc1)), Op::GatedSilu, &[inner])?
+                self.net.graph.add(format!("{} gate", self.name(&name)), Op::GatedSilu, &[inner])?
             }
         };
-        self.shortcut(x, inner, fc2, scale)
+        self.shortcut(x, inner, &format!("{prefix}{fc2}"), scale)
     }
 
     /// Block `i`, and the tap `{tap}.{i}`: x + attention(norm(x)), then the same with the MLP.
@@ -291,7 +297,7 @@ impl<'w> Transformer<'w> {
         let rule = Op::Attention(self.attention_rule(0, dim));
         let attended = self.net.graph.add(self.name(&of("attention")), rule, &[qkv])?;
         let x = self.shortcut(x, attended, &of(names.proj), scale1)?;
-        let x = self.mlp(x, [&of(names.norm2), &of(names.fc1), &of(names.fc2)], scale2)?;
+        let x = self.mlp(x, &block, (names.norm2, names.fc1, names.fc2), scale2)?;
         self.net.graph.tap(format!("{tap}.{i}"), x, self.rows);
         Ok(x)
     }

@@ -49,7 +49,7 @@ pub(super) const TIMM: Names = Names {
     qkv: Qkv::Joint("attn.qkv.weight", "attn.qkv.bias"),
     proj: "attn.proj",
     norm2: "norm2",
-    fc1: "mlp.fc1",
+    fc1: &["mlp.fc1"],
     fc2: "mlp.fc2",
     scales: None,
 };
@@ -60,8 +60,20 @@ const HUGGING_FACE: Names = Names {
     qkv: Qkv::Split(["attention.attention.query", "attention.attention.key", "attention.attention.value"]),
     proj: "attention.output.dense",
     norm2: "layernorm_after",
-    fc1: "intermediate.dense",
+    fc1: &["intermediate.dense"],
     fc2: "output.dense",
+    scales: None,
+};
+
+/// The names transformers 5 has in memory, which a saved `state_dict()` has too; its `save_pretrained` writes those above.
+const TRANSFORMERS_5: Names = Names {
+    blocks: "layers",
+    norm1: "layernorm_before",
+    qkv: Qkv::Split(["attention.q_proj", "attention.k_proj", "attention.v_proj"]),
+    proj: "attention.o_proj",
+    norm2: "layernorm_after",
+    fc1: &["mlp.fc1"],
+    fc2: "mlp.fc2",
     scales: None,
 };
 
@@ -81,7 +93,11 @@ pub fn graph(
     let hugging_face =
         ["", "vit."].into_iter().find(|r| weights.contains(&format!("{r}embeddings.cls_token")));
     let name = |timm, other| if hugging_face.is_some() { other } else { timm };
-    let names = if hugging_face.is_some() { HUGGING_FACE } else { TIMM };
+    let names = match hugging_face {
+        None => TIMM,
+        Some(root) if weights.contains(&format!("{root}layers.0.attention.q_proj.weight")) => TRANSFORMERS_5,
+        Some(_) => HUGGING_FACE,
+    };
     let sizes = Sizes { dim, heads, hidden: 4 * dim, gate: Gate::Activation(Activation::Gelu), eps: EPS };
     let (mut net, x) = Transformer::new(px, normalisation, weights, hugging_face.unwrap_or(""), sizes)?;
     let patch = name("patch_embed.proj", "embeddings.patch_embeddings.projection");

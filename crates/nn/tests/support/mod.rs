@@ -134,10 +134,10 @@ pub fn graph_of(case: &Value, tensors: &[NamedTensor]) -> Graph {
             config.depth = depth.unwrap_or(config.depth);
             (vit::graph(config, px, norm, &mut weights), vit::is_ignorable)
         }
-        "clip-vit-b32" | "clip-vit-b32-gelu" | "clip-vit-b16" | "clip-vit-l14" => {
+        "clip-vit-b32" | "clip-vit-b32-laion2b" | "clip-vit-b16" | "clip-vit-l14" => {
             let mut config = match network {
                 "clip-vit-b32" => clip::VITB32,
-                "clip-vit-b32-gelu" => clip::VITB32.gelu(),
+                "clip-vit-b32-laion2b" => clip::VITB32.gelu(),
                 "clip-vit-b16" => clip::VITB16,
                 _ => clip::VITL14,
             };
