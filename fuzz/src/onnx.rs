@@ -4,89 +4,6 @@ use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use nn::engine::Network;
 use nn::onnx::{Model, Options};
 
-/// The supported operators with their attributes, and one that is not.
-const OPERATORS: &[(&str, &[&str])] = &[
-    ("Abs", &[]),
-    ("Add", &[]),
-    ("And", &[]),
-    (
-        "AveragePool",
-        &["auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"],
-    ),
-    ("BatchNormalization", &["epsilon"]),
-    ("Cast", &["to"]),
-    ("Ceil", &[]),
-    ("Clip", &[]),
-    ("Concat", &["axis"]),
-    ("Constant", &["value", "value_float", "value_floats", "value_int", "value_ints"]),
-    ("ConstantOfShape", &["value"]),
-    ("Conv", &["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"]),
-    ("DepthToSpace", &["blocksize", "mode"]),
-    ("Div", &[]),
-    ("Dropout", &["ratio"]),
-    ("Elu", &["alpha"]),
-    ("Equal", &[]),
-    ("Erf", &[]),
-    ("Exp", &[]),
-    ("Expand", &[]),
-    ("Flatten", &["axis"]),
-    ("Gather", &["axis"]),
-    ("Gelu", &["approximate"]),
-    ("Gemm", &["alpha", "beta", "transA", "transB"]),
-    ("GlobalAveragePool", &[]),
-    ("GlobalMaxPool", &[]),
-    ("GroupNormalization", &["epsilon", "num_groups"]),
-    ("HardSigmoid", &["alpha", "beta"]),
-    ("HardSwish", &[]),
-    ("Identity", &[]),
-    ("InstanceNormalization", &["epsilon"]),
-    ("LayerNormalization", &["axis", "epsilon"]),
-    ("LeakyRelu", &["alpha"]),
-    ("MatMul", &[]),
-    ("MaxPool", &["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides"]),
-    ("Mod", &["fmod"]),
-    ("Mul", &[]),
-    ("PRelu", &[]),
-    ("Pad", &["mode"]),
-    ("Pow", &[]),
-    ("Range", &[]),
-    ("ReduceMax", &["axes", "keepdims", "noop_with_empty_axes"]),
-    ("ReduceMean", &["axes", "keepdims", "noop_with_empty_axes"]),
-    ("ReduceL2", &["axes", "keepdims", "noop_with_empty_axes"]),
-    ("ReduceSum", &["axes", "keepdims", "noop_with_empty_axes"]),
-    ("Relu", &[]),
-    ("Reshape", &["allowzero"]),
-    (
-        "Resize",
-        &[
-            "antialias",
-            "axes",
-            "coordinate_transformation_mode",
-            "cubic_coeff_a",
-            "mode",
-            "nearest_mode",
-            "exclude_outside",
-        ],
-    ),
-    ("Shape", &["start", "end"]),
-    ("Sigmoid", &[]),
-    ("Slice", &[]),
-    ("Softmax", &["axis"]),
-    ("Softplus", &[]),
-    ("SpaceToDepth", &["blocksize"]),
-    ("Split", &["axis", "split", "num_outputs"]),
-    ("Sqrt", &[]),
-    ("Squeeze", &["axes"]),
-    ("Sub", &[]),
-    ("Sum", &[]),
-    ("Tile", &[]),
-    ("Transpose", &["perm"]),
-    ("Unsqueeze", &["axes"]),
-    ("Upsample", &["mode"]),
-    ("Where", &[]),
-    ("LSTM", &[]),
-];
-
 const TEXTS: &[&str] = &[
     "",
     "NOTSET",
@@ -109,6 +26,11 @@ const TEXTS: &[&str] = &[
     "CRD",
     "floor",
     "round_prefer_floor",
+    "wrap",
+    "bhik,bhkj->bhij",
+    "abcd,abce->abde",
+    "abcd,cb->ad",
+    "ij,jk->ki",
 ];
 
 /// A protobuf message under construction.
@@ -213,8 +135,11 @@ pub fn model(u: &mut Unstructured) -> Result<Vec<u8>> {
         graph = graph.message(5, tensor(u, &name)?);
         values.push(name);
     }
+    let mut operators: Vec<(&str, &[&str])> = nn::onnx::supported().collect();
+    // And one that is not.
+    operators.push(("LSTM", &[]));
     for i in 0..u.int_in_range(1..=8)? {
-        let (op, attributes) = u.choose(OPERATORS)?;
+        let (op, attributes) = u.choose(&operators)?;
         let mut node = Message::default().bytes(4, op.as_bytes()).bytes(3, format!("n{i}").as_bytes());
         for j in 0..u.int_in_range(0..=5)? {
             // The first input is usually what was computed last.

@@ -15,7 +15,7 @@ use nn::tap::Pool;
 use serde_json::Value;
 use support::{channels_last, fixtures, generated, numbers, read};
 
-const CASES: [&str; 13] = [
+const CASES: [&str; 16] = [
     "convolutions-legacy",
     "convolutions-dynamo",
     "tokens-legacy",
@@ -29,6 +29,9 @@ const CASES: [&str; 13] = [
     "mixer-legacy",
     "open-legacy",
     "external",
+    "rarities-legacy",
+    "rarities-dynamo",
+    "functions",
 ];
 
 fn path(name: &str) -> PathBuf {
@@ -96,7 +99,8 @@ fn f64_agrees_closely() {
 /// Layers by the name of their module, of their node and of their value, alone and together.
 #[test]
 fn layers_agree_with_pytorch() {
-    for name in ["convolutions-legacy", "convolutions-dynamo", "tokens-legacy", "tokens-dynamo"] {
+    for name in ["convolutions-legacy", "convolutions-dynamo", "tokens-legacy", "tokens-dynamo", "functions"]
+    {
         let case = read(&format!("onnx/{name}.json"));
         let expected = case["layers"].as_object().unwrap();
         let names: Vec<&str> = expected.keys().map(String::as_str).collect();

@@ -1,60 +1,12 @@
 //! ONNX files that are damaged, lie, or reach out of their folder: an error that says so, never a panic, never much memory.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+mod memory;
+
 use std::path::{Path, PathBuf};
 
 use nn::ErrorKind;
 use nn::onnx::{Model, Options};
 use proptest::prelude::*;
-
-thread_local! {
-    static HELD: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-/// The system's allocator, counting what each thread holds.
-struct Counting;
-
-fn count(bytes: isize) {
-    HELD.with(|held| {
-        held.set(held.get() + bytes);
-        PEAK.with(|peak| peak.set(peak.get().max(held.get())));
-    });
-}
-
-// SAFETY: every call goes to `System` unchanged; the counters are thread-local cells that need neither
-// allocation nor a destructor.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(block, layout) }
-    }
-
-    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Both blocks may exist while the contents move.
-        count(size as isize);
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.realloc(block, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/onnx")
@@ -68,12 +20,9 @@ fn import(bytes: Vec<u8>) -> nn::Result<nn::onnx::Imported> {
     Model::from_bytes(bytes, "file")?.import(&Options { input_px: Some(32), ..Default::default() })
 }
 
-/// Bytes held at the most, beyond what was held before, while a file is read and imported.
+/// Bytes held at the most while a file is read and imported.
 fn peak(bytes: Vec<u8>) -> usize {
-    let before = HELD.get();
-    PEAK.set(before);
-    let _ = import(bytes);
-    (PEAK.get() - before).max(0) as usize
+    memory::peak(|| drop(import(bytes)))
 }
 
 fn text(result: nn::Result<nn::onnx::Imported>) -> String {
@@ -101,13 +50,18 @@ fn bytes(field: u64, value: impl AsRef<[u8]>) -> Vec<u8> {
     [varint(field << 3 | 2), varint(value.len() as u64), value.to_vec()].concat()
 }
 
-fn node(op: &str, inputs: &[&str], output: &str, attributes: &[Vec<u8>]) -> Vec<u8> {
+fn operator(op: &str, inputs: &[&str], output: &str, attributes: &[Vec<u8>]) -> Vec<u8> {
     let mut node: Vec<u8> = inputs.iter().flat_map(|i| bytes(1, i)).collect();
     node.extend(bytes(2, output));
     node.extend(bytes(3, format!("{output}_node")));
     node.extend(bytes(4, op));
     node.extend(attributes.iter().flat_map(|a| bytes(5, a)));
-    bytes(1, node)
+    node
+}
+
+/// An operator of the graph.
+fn node(op: &str, inputs: &[&str], output: &str, attributes: &[Vec<u8>]) -> Vec<u8> {
+    bytes(1, operator(op, inputs, output, attributes))
 }
 
 fn int_attribute(name: &str, value: u64) -> Vec<u8> {
@@ -264,6 +218,59 @@ fn the_worst_files_take_a_fixed_amount() {
     let taken = peak(file);
     // A million nodes of 160 bytes, the list having grown by doubling.
     assert!(taken < 640 << 20, "empty nodes: {taken} bytes");
+}
+
+/// A function of the model's own, from x to y.
+fn function(name: &str, nodes: &[Vec<u8>]) -> Vec<u8> {
+    let body: Vec<u8> = nodes.iter().flat_map(|n| bytes(7, n)).collect();
+    bytes(25, [bytes(1, name), bytes(4, "x"), bytes(5, "y"), body].concat())
+}
+
+/// Functions that call themselves, or each other so often that a small file would come to a large one.
+#[test]
+fn functions_come_to_a_bounded_amount() {
+    let calls = model(&[node("f0", &["x"], "y", &[])]);
+    let refused = |functions: Vec<Vec<u8>>| {
+        let file = [calls.clone(), functions.concat()].concat();
+        let error = text(import(file.clone()));
+        assert!(error.contains("calls of functions come to too much"), "{error}");
+        let taken = peak(file);
+        // 400,000 parts of at most 160 bytes (operators), with names of at most 128 bytes.
+        assert!(taken < 128 << 20, "{taken} bytes");
+    };
+    refused(vec![function("f0", &[operator("f0", &["x"], "y", &[])])]);
+    let thrice = |next: &str| {
+        let call = |from: &str, to: &str| operator(next, &[from], to, &[]);
+        [call("x", "m"), call("m", "n"), call("n", "y")]
+    };
+    let names: Vec<String> = (0..16).map(|i| format!("f{i}")).collect();
+    let each = names.windows(2).map(|w| function(&w[0], &thrice(&w[1])));
+    refused(each.chain([function("f15", &thrice("Relu"))]).collect());
+    let many = [bytes(1, "axes"), number(20, 7), number(8, 1).repeat(50_000)].concat();
+    let long = operator("Squeeze", &["x"], "y", &[many]);
+    let chain = (0..20).map(|_| operator("f1", &["x"], "y", &[]));
+    refused(vec![function("f0", &chain.collect::<Vec<_>>()), function("f1", &[long])]);
+}
+
+#[test]
+fn functions_that_contradict_themselves_are_refused() {
+    let calls = model(&[node("f", &["x"], "y", &[])]);
+    let with = |functions: &[Vec<u8>]| text(import([calls.clone(), functions.concat()].concat()));
+    let sound = function("f", &[operator("Relu", &["x"], "y", &[])]);
+    let error = with(&[function("f", &[operator("Relu", &["z"], "y", &[])])]);
+    assert!(error.contains("function `f`: its body reads a value that nothing before gives"), "{error}");
+    assert!(with(&[sound.clone(), sound.clone()]).contains("function `f`: is there twice"));
+    let other = bytes(25, [bytes(1, "f"), bytes(9, number(2, 18))].concat());
+    let error = with(&[other]);
+    assert!(
+        error.contains("is of another operator set than the model; expected opset 17, found 18"),
+        "{error}"
+    );
+    assert!(import([calls.clone(), sound].concat()).is_ok());
+    // What it gives is what it is given.
+    let same = bytes(25, [bytes(1, "f"), bytes(4, "x"), bytes(5, "x")].concat());
+    let calls = model(&[node("Relu", &["x"], "r", &[]), node("f", &["r"], "y", &[])]);
+    assert!(import([calls, same].concat()).is_ok());
 }
 
 #[test]

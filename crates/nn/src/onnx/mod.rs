@@ -15,12 +15,14 @@ use crate::weights::shown;
 use crate::{Error, ErrorKind, Result};
 use call::Call;
 use external::Files;
+use function::Calls;
 use import::{Importer, Value};
 use view::{View, row_major};
 
 mod call;
 mod constant;
 mod external;
+mod function;
 mod import;
 mod operators;
 mod proto;
@@ -29,6 +31,11 @@ mod wire;
 
 /// The operator sets that are read.
 const OPSETS: std::ops::RangeInclusive<i64> = 11..=21;
+
+/// The supported operators, each with the attributes it may have.
+pub fn supported() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    operators::supported()
+}
 
 /// An ONNX file in memory, with the files that hold its weights.
 #[derive(Debug)]
@@ -147,14 +154,18 @@ impl Model {
             .outputs
             .first()
             .ok_or_else(|| Error::new(ErrorKind::Format, &self.origin, "the model has no output"))?;
-        let names = Names::of(&proto.nodes);
+        let calls = Calls::of(&model, &self.origin)?;
+        let inner_names = calls.names(&proto.nodes)?;
+        let nodes = calls.bodies(&proto.nodes, &inner_names)?;
+        let nodes = nodes.as_deref().unwrap_or(&proto.nodes);
+        let names = Names::of(nodes);
         let wanted = match options.layers {
             [] => vec![output],
             layers => layers.iter().map(|l| names.find(l)).collect::<Result<_>>()?,
         };
         let mut given: HashSet<&str> = proto.tensors.iter().map(|t| t.name).collect();
         given.insert(&self.input.name);
-        for node in &proto.nodes {
+        for node in nodes {
             if let Some(twice) = node.outputs.iter().find(|o| !o.is_empty() && !given.insert(o)) {
                 let problem = format!("two nodes give the value `{}`", shown(twice));
                 return Err(Error::new(ErrorKind::Format, &self.origin, problem));
@@ -168,7 +179,7 @@ impl Model {
             graph.add("normalisation", norm.affine(), &[0])?;
         }
         let pixels = graph.last();
-        let mut importer = Importer::new(&model, &proto.nodes, &self.files, graph, kept);
+        let mut importer = Importer::new(&model, nodes, &self.files, graph, kept);
         let (dims, order) = if self.input.channels_last {
             (vec![1, px, px, 3], row_major(4))
         } else {
@@ -178,7 +189,7 @@ impl Model {
         importer.set(input, Value::Active(View::dense(pixels, dims, &order)));
 
         let mut layers = Vec::new();
-        for node in &proto.nodes {
+        for node in nodes {
             importer.read(node)?;
             for name in node.outputs.iter().copied() {
                 if let Some(Value::Active(view)) = importer.value(name) {
@@ -434,5 +445,8 @@ mod tests {
     fn supported_operators_are_named_once() {
         let names = operators::names();
         assert!(names.windows(2).all(|w| w[0] < w[1]), "{names:?}");
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/onnx.md");
+        let documented = std::fs::read_to_string(file).unwrap();
+        assert!(documented.contains(&format!("\n{}.\n", names.join(", "))), "docs/onnx.md lists others");
     }
 }

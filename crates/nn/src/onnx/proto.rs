@@ -14,6 +14,22 @@ pub(super) struct Model<'a> {
     /// Version of the default operator set.
     pub(super) opset: i64,
     pub(super) graph: Option<Graph<'a>>,
+    pub(super) functions: Vec<Function<'a>>,
+}
+
+/// An operator that the file itself defines by others.
+#[derive(Debug, Default)]
+pub(super) struct Function<'a> {
+    pub(super) domain: &'a str,
+    pub(super) name: &'a str,
+    pub(super) overload: &'a str,
+    pub(super) inputs: Vec<&'a str>,
+    pub(super) outputs: Vec<&'a str>,
+    /// Values of attributes that a call leaves out.
+    pub(super) defaults: Vec<(&'a str, Attribute<'a>)>,
+    pub(super) nodes: Vec<Node<'a>>,
+    /// Version of the default operator set, 0 where it is not said.
+    pub(super) opset: i64,
 }
 
 /// A computation.
@@ -37,11 +53,13 @@ pub(super) struct Input<'a> {
 }
 
 /// An operator.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Node<'a> {
     pub(super) name: &'a str,
     pub(super) op: &'a str,
     pub(super) domain: &'a str,
+    /// Which of several functions of one name.
+    pub(super) overload: &'a str,
     /// Empty names stand for inputs that are left out.
     pub(super) inputs: Vec<&'a str>,
     pub(super) outputs: Vec<&'a str>,
@@ -51,7 +69,7 @@ pub(super) struct Node<'a> {
 }
 
 /// The value of an attribute.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Attribute<'a> {
     Float(f32),
     Int(i64),
@@ -59,6 +77,8 @@ pub(super) enum Attribute<'a> {
     Tensor(Tensor<'a>),
     Floats(Vec<f32>),
     Ints(Vec<i64>),
+    /// Within a function: the attribute of that name of the call.
+    Reference(&'a str),
     /// Subgraphs, lists of text or tensors, types.
     Other,
 }
@@ -105,22 +125,31 @@ pub(super) fn read(bytes: &[u8]) -> Parsed<Model<'_>> {
         match field? {
             (7, Field::Bytes(graph)) => model.graph = Some(reader.graph(graph)?),
             (8, Field::Bytes(opset)) => {
-                let (mut domain, mut version) = ("", 0);
-                for field in Fields::of(opset) {
-                    match field? {
-                        (1, Field::Bytes(b)) => domain = text(b)?,
-                        (2, Field::Varint(v)) => version = v as i64,
-                        _ => {}
-                    }
-                }
-                if matches!(domain, "" | "ai.onnx") {
+                if let Some(version) = default_opset(opset)? {
                     model.opset = version;
                 }
+            }
+            (25, Field::Bytes(function)) => {
+                reader.count()?;
+                model.functions.push(reader.function(function)?);
             }
             _ => {}
         }
     }
     Ok(model)
+}
+
+/// The version that an operator set's message gives the default domain.
+fn default_opset(bytes: &[u8]) -> Parsed<Option<i64>> {
+    let (mut domain, mut version) = ("", 0);
+    for field in Fields::of(bytes) {
+        match field? {
+            (1, Field::Bytes(b)) => domain = text(b)?,
+            (2, Field::Varint(v)) => version = v as i64,
+            _ => {}
+        }
+    }
+    Ok(matches!(domain, "" | "ai.onnx").then_some(version))
 }
 
 fn text(bytes: &[u8]) -> Parsed<&str> {
@@ -160,6 +189,38 @@ impl Reader {
             }
         }
         Ok(graph)
+    }
+
+    fn function<'a>(&mut self, bytes: &'a [u8]) -> Parsed<Function<'a>> {
+        let mut function = Function::default();
+        for field in Fields::of(bytes) {
+            let (number, field) = field?;
+            let Field::Bytes(part) = field else { continue };
+            match number {
+                1 => function.name = text(part)?,
+                4 => {
+                    self.count()?;
+                    function.inputs.push(text(part)?);
+                }
+                5 => {
+                    self.count()?;
+                    function.outputs.push(text(part)?);
+                }
+                7 => {
+                    self.count()?;
+                    function.nodes.push(self.node(part)?);
+                }
+                9 => function.opset = default_opset(part)?.unwrap_or(function.opset),
+                10 => function.domain = text(part)?,
+                11 => {
+                    self.count()?;
+                    function.defaults.push(self.attribute(part)?);
+                }
+                13 => function.overload = text(part)?,
+                _ => {}
+            }
+        }
+        Ok(function)
     }
 
     fn input<'a>(&mut self, bytes: &'a [u8]) -> Parsed<Input<'a>> {
@@ -226,6 +287,7 @@ impl Reader {
                     node.attributes.push(self.attribute(part)?);
                 }
                 7 => node.domain = text(part)?,
+                8 => node.overload = text(part)?,
                 9 => {
                     let (mut key, mut value) = (&b""[..], &b""[..]);
                     for field in Fields::of(part) {
@@ -246,7 +308,7 @@ impl Reader {
     }
 
     fn attribute<'a>(&mut self, bytes: &'a [u8]) -> Parsed<(&'a str, Attribute<'a>)> {
-        let (mut name, mut kind) = ("", None);
+        let (mut name, mut kind, mut reference) = ("", None, "");
         let (mut float, mut int, mut string, mut tensor) = (0.0, 0, &b""[..], None);
         let (mut floats, mut ints) = (Vec::new(), Vec::new());
         for field in Fields::of(bytes) {
@@ -277,8 +339,12 @@ impl Reader {
                     }
                 }
                 (20, Field::Varint(v)) => kind = Some(v),
+                (21, Field::Bytes(b)) => reference = text(b)?,
                 _ => {}
             }
+        }
+        if !reference.is_empty() {
+            return Ok((name, Attribute::Reference(reference)));
         }
         // AttributeProto.AttributeType
         let value = match kind {

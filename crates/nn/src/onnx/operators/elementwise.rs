@@ -1,6 +1,6 @@
 //! Arithmetic with broadcasting and functions of one number.
 
-use super::shape::view_of;
+use super::place::view_of;
 use super::{Importer, Read, fuse};
 use crate::Result;
 use crate::graph::Op;
@@ -69,7 +69,7 @@ pub(super) fn binary<'m>(
         call.broken("works on tensors that do not broadcast")
             .expected(format!("lengths that fit {:?}", va.dims), format!("{:?}", vb.dims))
     })?;
-    super::shape::checked_len(call, &dims)?;
+    super::place::checked_len(call, &dims)?;
     if dims.contains(&0) {
         return Err(call.unsupported("works on a tensor without values"));
     }
@@ -216,7 +216,7 @@ fn arithmetic_on(
 ) -> Result<Constant> {
     let misfit = || call.broken(format!("works on {:?} and {:?}", a.dims, b.dims));
     let dims = broadcast(&a.dims, &b.dims).ok_or_else(misfit)?;
-    importer.budget.charge(super::shape::checked_len(call, &dims)?, 8).ok_or_else(|| call.too_large())?;
+    importer.budget.charge(super::place::checked_len(call, &dims)?, 8).ok_or_else(|| call.too_large())?;
     if kind == Arithmetic::Divide && !a.is_float() && !b.is_float() && b.to_ints().contains(&0) {
         return Err(call.broken("divides an integer by 0"));
     }
@@ -243,7 +243,7 @@ pub(super) fn logic<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m>
         |i| importer.constant(call, i, "what it compares")?.ok_or_else(|| call.broken("an input is missing"));
     let (a, b) = (side(0)?, side(1)?);
     let dims = broadcast(&a.dims, &b.dims).ok_or_else(|| call.broken("compares tensors that do not fit"))?;
-    importer.budget.charge(super::shape::checked_len(call, &dims)?, 8).ok_or_else(|| call.too_large())?;
+    importer.budget.charge(super::place::checked_len(call, &dims)?, 8).ok_or_else(|| call.too_large())?;
     let floats = |f: fn(f32, f32) -> bool, i: fn(i64, i64) -> bool| {
         a.zip(&b, move |x, y| f(x, y) as u8 as f32, move |x, y| i64::from(i(x, y)))
     };
@@ -494,7 +494,7 @@ pub(super) fn constant<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<
             let shape = importer.constant(call, 0, "the shape")?.map(|c| c.to_ints()).unwrap_or_default();
             let dims: Option<Vec<usize>> = shape.iter().map(|&d| usize::try_from(d).ok()).collect();
             let dims = dims.ok_or_else(|| call.broken(format!("has the shape {shape:?}")))?;
-            let len = super::shape::checked_len(call, &dims)?;
+            let len = super::place::checked_len(call, &dims)?;
             importer.budget.charge(len, 8).ok_or_else(|| call.too_large())?;
             match call.any("value") {
                 None => Constant::floats(dims, vec![0.0; len]),

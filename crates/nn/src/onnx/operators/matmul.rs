@@ -1,7 +1,8 @@
 //! Matrix products, softmax, and attention where the two make it up.
 
 use super::elementwise::{affine, binary};
-use super::shape::{checked_len, reshape_to, view_of};
+use super::place::{checked_len, view_of};
+use super::shape::reshape_to;
 use super::{Importer, Read};
 use crate::Result;
 use crate::graph::Op;

@@ -1,11 +1,16 @@
 //! The supported operators: which there are, which attributes each may have, and who reads it.
 
+mod blocks;
 mod elementwise;
 mod fuse;
+mod join;
 mod matmul;
 mod normalise;
+mod pad;
+mod place;
 mod reduce;
 mod resize;
+mod select;
 mod shape;
 mod window;
 
@@ -143,9 +148,9 @@ const FAMILIES: &[Family] = &[
     Family { reader: shape::unsqueeze, constants: Constants::Read, operators: &[("Unsqueeze", &["axes"])] },
     Family { reader: shape::expand, constants: Constants::Read, operators: &[("Expand", &[])] },
     Family { reader: shape::tile, constants: Constants::Read, operators: &[("Tile", &[])] },
-    Family { reader: shape::concat, constants: Constants::Read, operators: &[("Concat", &["axis"])] },
+    Family { reader: join::concat, constants: Constants::Read, operators: &[("Concat", &["axis"])] },
     Family {
-        reader: shape::split,
+        reader: join::split,
         constants: Constants::Read,
         operators: &[("Split", &["axis", "split", "num_outputs"])],
     },
@@ -154,12 +159,17 @@ const FAMILIES: &[Family] = &[
         constants: Constants::Read,
         operators: &[("CumSum", &["exclusive", "reverse"])],
     },
-    Family { reader: shape::slice, constants: Constants::Read, operators: &[("Slice", &[])] },
-    Family { reader: shape::gather, constants: Constants::Read, operators: &[("Gather", &["axis"])] },
-    Family { reader: shape::pad, constants: Constants::Read, operators: &[("Pad", &["mode"])] },
-    Family { reader: shape::choose, constants: Constants::Read, operators: &[("Where", &[])] },
+    Family { reader: select::slice, constants: Constants::Read, operators: &[("Slice", &[])] },
+    Family { reader: select::gather, constants: Constants::Read, operators: &[("Gather", &["axis"])] },
     Family {
-        reader: shape::blocks,
+        reader: select::gather_at,
+        constants: Constants::Read,
+        operators: &[("GatherND", &["batch_dims"])],
+    },
+    Family { reader: pad::pad, constants: Constants::Read, operators: &[("Pad", &["mode"])] },
+    Family { reader: select::choose, constants: Constants::Read, operators: &[("Where", &[])] },
+    Family {
+        reader: blocks::blocks,
         constants: Constants::Read,
         operators: &[("DepthToSpace", &["blocksize", "mode"]), ("SpaceToDepth", &["blocksize"])],
     },
@@ -258,9 +268,14 @@ const FAMILIES: &[Family] = &[
     },
 ];
 
+/// All supported operators with their attributes.
+pub(super) fn supported() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
+    FAMILIES.iter().flat_map(|f| f.operators).copied()
+}
+
 /// The names of all supported operators, in order.
 pub(super) fn names() -> Vec<&'static str> {
-    let mut names: Vec<&str> = FAMILIES.iter().flat_map(|f| f.operators).map(|(name, _)| *name).collect();
+    let mut names: Vec<&str> = supported().map(|(name, _)| name).collect();
     names.sort_unstable();
     names
 }

@@ -1,7 +1,8 @@
 //! Normalisation by the statistics of the tensor itself.
 
 use super::elementwise::binary;
-use super::shape::{reshape_to, view_of};
+use super::place::view_of;
+use super::shape::reshape_to;
 use super::{Importer, Read};
 use crate::Result;
 use crate::graph::Op;

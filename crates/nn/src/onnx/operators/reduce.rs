@@ -1,7 +1,8 @@
 //! Sums, means, norms and maxima over axes.
 
 use super::elementwise::{apply, binary};
-use super::shape::{axes_of, checked_len, reshape_to, view_of};
+use super::place::{checked_len, view_of};
+use super::shape::{axes_of, reshape_to};
 use super::window::whole_maximum;
 use super::{Importer, Read};
 use crate::Result;

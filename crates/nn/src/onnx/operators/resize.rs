@@ -1,7 +1,7 @@
 //! Resize: nearest as a choice of positions, linear and cubic as one matrix product an axis.
 
 use super::matmul::product;
-use super::shape::{pick, view_of};
+use super::place::{pick, view_of};
 use super::{Importer, Read};
 use crate::Result;
 use crate::onnx::call::Call;

@@ -1,10 +1,12 @@
 //! Convolution and pooling.
 
 use super::elementwise::affine;
+use super::place::view_of;
 use super::{Importer, Read};
 use crate::Result;
-use crate::graph::Op;
+use crate::graph::{NodeId, Op};
 use crate::onnx::call::Call;
+use crate::onnx::constant::Constant;
 use crate::onnx::import::Value;
 use crate::onnx::view::View;
 use crate::op::conv::Window;
@@ -98,24 +100,51 @@ fn as_map(call: Call, view: &View) -> Result<(View, bool)> {
     }
 }
 
-/// The window of two axes with one stride, its output size, and the padding behind the input.
-fn window(call: Call, mut axes: Vec<Along>, is_line: bool) -> Result<(Window, (usize, usize), [Along; 2])> {
-    if is_line {
-        let stride = axes[0].stride;
-        axes.push(Along { kernel: 1, stride, dilation: 1, before: 0, after: 0, out: 1 });
+/// A window over two axes, and which of its positions count.
+struct Grid {
+    window: Window,
+    /// Positions of the window.
+    size: (usize, usize),
+    /// Of those positions, every so many-th row and column.
+    step: (usize, usize),
+    axes: [Along; 2],
+}
+
+impl Grid {
+    /// The engine steps alike along both axes: two strides are one that divides both, of whose positions some are left out.
+    fn of(call: Call, mut axes: Vec<Along>, is_line: bool) -> Result<Grid> {
+        if is_line {
+            axes.push(Along { kernel: 1, stride: axes[0].stride, dilation: 1, before: 0, after: 0, out: 1 });
+        }
+        let Ok(axes) = <[Along; 2]>::try_from(axes) else {
+            return Err(call.broken("has no window of two axes"));
+        };
+        let [y, x] = &axes;
+        // Along an axis with one position the stride does not matter.
+        let stride = match (y.out, x.out) {
+            (1, _) => x.stride,
+            (_, 1) => y.stride,
+            _ => gcd(y.stride, x.stride),
+        };
+        let step = |a: &Along| if a.out == 1 { 1 } else { a.stride / stride };
+        let size = |a: &Along| (a.out - 1) * step(a) + 1;
+        let window = Window { kh: y.kernel, kw: x.kernel, stride, top: y.before, left: x.before };
+        let (size, step) = ((size(y), size(x)), (step(y), step(x)));
+        Ok(Grid { window, size, step, axes })
     }
-    let Ok([y, x]) = <[Along; 2]>::try_from(axes) else {
-        return Err(call.broken("has no window of two axes"));
-    };
-    // Along an axis with one position the stride does not matter.
-    let stride = if y.out == 1 { x.stride } else { y.stride };
-    if x.out != 1 && y.out != 1 && x.stride != y.stride {
-        return Err(call
-            .unsupported(format!("has the attribute `strides` [{}, {}]", y.stride, x.stride))
-            .expected("one stride for both axes", "two"));
+
+    /// The map of `c` channels that `node` gives at the positions that count.
+    fn map<'m>(&self, node: NodeId, c: usize, is_line: bool) -> Value<'m> {
+        let (h, w) = self.size;
+        let map = View::dense(node, vec![1, c, h, w], &[0, 2, 3, 1])
+            .slice(2, 0, self.axes[0].out, self.step.0)
+            .slice(3, 0, self.axes[1].out, self.step.1);
+        Value::Active(if is_line { map.without(&[3]) } else { map })
     }
-    let window = Window { kh: y.kernel, kw: x.kernel, stride, top: y.before, left: x.before };
-    Ok((window, (y.out, x.out), [y, x]))
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
 }
 
 pub(super) fn conv<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
@@ -139,15 +168,15 @@ pub(super) fn conv<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> 
     }
     let kernel = kernel_of(call, Some(kernel))?;
     let along = along(call, &kernel, &view.dims[2..rank])?;
-    let (mut window, size, axes) = window(call, along, is_line)?;
+    let mut grid = Grid::of(call, along, is_line)?;
     let mut values = weight.to_floats().to_vec();
     drop(weight);
     // A dilated kernel is a larger one with zeros between.
-    let (dy, dx) = (axes[0].dilation, axes[1].dilation);
-    if (dy > 1 && window.kh > 1) || (dx > 1 && window.kw > 1) {
-        let (kh, kw) = (window.kh, window.kw);
+    let (dy, dx) = (grid.axes[0].dilation, grid.axes[1].dilation);
+    let (kh, kw) = (grid.window.kh, grid.window.kw);
+    if (dy > 1 && kh > 1) || (dx > 1 && kw > 1) {
         let (h, w) = ((kh - 1) * dy + 1, (kw - 1) * dx + 1);
-        let len = super::shape::checked_len(call, &[out, per_group, h, w])?;
+        let len = super::place::checked_len(call, &[out, per_group, h, w])?;
         importer.budget.charge(len, 4).ok_or_else(|| call.too_large())?;
         let mut wide = vec![0.0; len];
         for (from, to) in values.chunks_exact(kh * kw).zip(wide.chunks_exact_mut(h * w)) {
@@ -157,7 +186,7 @@ pub(super) fn conv<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> 
                 }
             }
         }
-        (values, window.kh, window.kw) = (wide, h, w);
+        (values, grid.window.kh, grid.window.kw) = (wide, h, w);
     }
     let bias = match importer.constant(call, 2, "the bias")? {
         Some(bias) => bias.to_floats().to_vec(),
@@ -167,21 +196,14 @@ pub(super) fn conv<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> 
         return Err(call.broken("has a bias that does not fit its weight").expected(out, bias.len()));
     }
     let node = importer.spatial(call, &view)?;
+    let Grid { window, size, .. } = grid;
     let op = if groups == channels && out == channels && groups > 1 {
         Op::Depthwise { window, size, weight: values, bias }
     } else {
         Op::Conv { window, size, weight: values, bias, groups }
     };
     let node = importer.emit(call, op, &[node])?;
-    Ok(vec![map_of(node, out, size, is_line)])
-}
-
-fn map_of<'m>(node: usize, c: usize, (h, w): (usize, usize), is_line: bool) -> Value<'m> {
-    Value::Active(if is_line {
-        View::dense(node, vec![1, c, h], &[0, 2, 1])
-    } else {
-        View::dense(node, vec![1, c, h, w], &[0, 2, 3, 1])
-    })
+    Ok(vec![grid.map(node, out, is_line)])
 }
 
 pub(super) fn pool<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
@@ -192,7 +214,8 @@ pub(super) fn pool<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> 
         return Err(call.broken(format!("has a kernel of {} axes for a tensor of {rank}", kernel.len())));
     }
     let along = along(call, &kernel, &view.dims[2..rank])?;
-    let (window, size, axes) = window(call, along, is_line)?;
+    let grid = Grid::of(call, along, is_line)?;
+    let axes = &grid.axes;
     if axes.iter().any(|a| a.dilation != 1 && a.kernel > 1) {
         return Err(call.unsupported("has the attribute `dilations`").expected("1 in pooling", "more"));
     }
@@ -214,8 +237,8 @@ pub(super) fn pool<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> 
         return Err(call.unsupported("gives the indices of its maxima"));
     }
     let node = importer.spatial(call, &view)?;
-    let node = importer.emit(call, Op::Pool { window, size, kind }, &[node])?;
-    Ok(vec![map_of(node, view.dims[1], size, is_line)])
+    let node = importer.emit(call, Op::Pool { window: grid.window, size: grid.size, kind }, &[node])?;
+    Ok(vec![grid.map(node, view.dims[1], is_line)])
 }
 
 /// GlobalAveragePool and GlobalMaxPool.
@@ -229,7 +252,26 @@ pub(super) fn global_pool<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Re
         whole_maximum(view.dims[2], view.dims[3])
     };
     let node = importer.emit(call, op, &[node])?;
-    Ok(vec![map_of(node, view.dims[1], (1, 1), is_line)])
+    let dims = vec![1, view.dims[1], 1, 1];
+    let map = View::dense(node, dims, &[0, 2, 3, 1]);
+    Ok(vec![Value::Active(if is_line { map.without(&[3]) } else { map })])
+}
+
+/// BatchNorm by the statistics of a constant itself: how PyTorch standardises the weights of a convolution.
+fn standardised(call: Call, c: &Constant, gamma: &[f64], beta: &[f64], eps: f64) -> Result<Constant> {
+    let [1, channels, ref rest @ ..] = c.dims[..] else {
+        return Err(call.unsupported(format!("standardises a constant of the shape {:?}", c.dims)));
+    };
+    let width: usize = rest.iter().product();
+    let mut values = c.to_floats().to_vec();
+    for (channel, row) in values.chunks_exact_mut(width.max(1)).enumerate().take(channels) {
+        let n = row.len() as f64;
+        let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+        let variance = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+        let scale = gamma[channel] / (variance + eps).sqrt();
+        row.iter_mut().for_each(|v| *v = ((f64::from(*v) - mean) * scale + beta[channel]) as f32);
+    }
+    Ok(Constant::floats(c.dims.clone(), values))
 }
 
 /// The largest value of each channel of an `h`×`w` map.
@@ -239,11 +281,9 @@ pub(super) fn whole_maximum(h: usize, w: usize) -> Op {
 }
 
 pub(super) fn batch_norm<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
-    let view = importer.active(call, 0)?;
-    if call.int("training_mode", 0)? != 0 {
-        return Err(call.unsupported("has the attribute `training_mode` 1: export the model after eval()"));
-    }
-    let channels = *view.dims.get(1).ok_or_else(|| call.broken("works on a tensor without channels"))?;
+    let value = importer.required(call, 0)?;
+    let dims = view_of(&value).dims;
+    let channels = *dims.get(1).ok_or_else(|| call.broken("works on a tensor without channels"))?;
     let mut part = |i: usize, what: &str| -> Result<Vec<f64>> {
         let c = importer.constant(call, i, what)?.ok_or_else(|| call.broken("a statistic is missing"))?;
         if c.len() != channels {
@@ -252,8 +292,18 @@ pub(super) fn batch_norm<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Rea
         Ok(c.to_floats().iter().map(|&v| f64::from(v)).collect())
     };
     let (gamma, beta) = (part(1, "the scale")?, part(2, "the shift")?);
-    let (mean, var) = (part(3, "the mean")?, part(4, "the variance")?);
     let eps = f64::from(call.float("epsilon", 1e-5)?);
+    if call.int("training_mode", 0)? != 0 {
+        let Value::Constant(c) = &value else {
+            return Err(
+                call.unsupported("has the attribute `training_mode` 1: export the model after eval()")
+            );
+        };
+        importer.budget.charge(c.len(), 4).ok_or_else(|| call.too_large())?;
+        return Ok(vec![Value::Constant(standardised(call, c, &gamma, &beta, eps)?)]);
+    }
+    let (mean, var) = (part(3, "the mean")?, part(4, "the variance")?);
+    let view = importer.active(call, 0)?;
     let scale: Vec<f64> = gamma.iter().zip(&var).map(|(g, v)| g / (v + eps).sqrt()).collect();
     let shift: Vec<f64> = (0..channels).map(|c| beta[c] - mean[c] * scale[c]).collect();
     Ok(vec![Value::Active(affine(importer, call, &view, Some(1), &scale, &shift)?)])
