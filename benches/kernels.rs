@@ -14,6 +14,7 @@ use nn::kernel::gemm::{Epilogue, Left, Packed, gemm};
 use nn::kernel::isa::Isa;
 use nn::op::attention::{AttentionRule, Part};
 use nn::op::conv::Window;
+use nn::tensor::Shape;
 
 const ROUNDS: usize = 15;
 
@@ -116,22 +117,39 @@ fn main() {
         line(&what, flops, forward);
         line(&format!("{what}, vjp"), flops, vjp);
     }
-    for (side, channels) in [(56, 64), (28, 128), (14, 256), (7, 512)] {
-        let window = Window { kh: 3, kw: 3, stride: 1, top: 1, left: 1 };
-        let graph = graph(
-            side,
-            channels,
-            Op::Conv {
-                window,
-                size: (side, side),
-                weight: values(9 * channels * channels),
-                bias: values(channels),
-                groups: 1,
-            },
-        );
+    // ResNet's and Inception's: side, channels in and out, kernel, stride, padding.
+    for (side, (channels, out), (kh, kw), stride, (top, left)) in [
+        (56, (64, 64), (3, 3), 1, (1, 1)),
+        (28, (128, 128), (3, 3), 1, (1, 1)),
+        (14, (256, 256), (3, 3), 1, (1, 1)),
+        (7, (512, 512), (3, 3), 1, (1, 1)),
+        (149, (32, 32), (3, 3), 1, (0, 0)),
+        (147, (32, 64), (3, 3), 1, (1, 1)),
+        (73, (80, 192), (3, 3), 1, (0, 0)),
+        (35, (64, 96), (3, 3), 1, (1, 1)),
+        (35, (96, 96), (3, 3), 1, (1, 1)),
+        (8, (448, 384), (3, 3), 1, (1, 1)),
+        (32, (16, 16), (3, 3), 1, (1, 1)),
+        (16, (32, 32), (3, 3), 1, (1, 1)),
+        (8, (64, 64), (3, 3), 1, (1, 1)),
+        (35, (48, 64), (5, 5), 1, (2, 2)),
+        (17, (128, 128), (1, 7), 1, (0, 3)),
+        (17, (192, 192), (7, 1), 1, (3, 0)),
+        (8, (384, 384), (1, 3), 1, (0, 1)),
+        (224, (3, 64), (7, 7), 2, (3, 3)),
+        (299, (3, 32), (3, 3), 2, (0, 0)),
+        (35, (288, 384), (3, 3), 2, (0, 0)),
+        (56, (128, 128), (3, 3), 2, (1, 1)),
+        (14, (512, 512), (3, 3), 2, (1, 1)),
+        (56, (256, 512), (1, 1), 2, (0, 0)),
+    ] {
+        let window = Window { kh, kw, stride, top, left };
+        let size = window.symmetric_size(Shape::new(side, side, channels));
+        let weight = values(kh * kw * channels * out);
+        let graph = graph(side, channels, Op::Conv { window, size, weight, bias: values(out), groups: 1 });
         let (forward, vjp) = last_step(&graph);
-        let flops = 18 * side * side * channels * channels;
-        let what = format!("convolution 3×3 on {side}×{side}×{channels}");
+        let flops = 2 * kh * kw * size.0 * size.1 * channels * out;
+        let what = format!("convolution {kh}×{kw}/{stride} on {side}×{side}×{channels} to {out}");
         line(&what, flops, forward);
         line(&format!("{what}, vjp"), flops, vjp);
     }

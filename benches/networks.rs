@@ -2,7 +2,8 @@
 //!
 //!     cargo bench -p anomaly-score-nn --bench networks -- [--profile] [--rounds 9] [NAME …]
 //!
-//! NAME: a fixture of `fixtures/network` (default: the two networks users start with), whose weights are generated.
+//! NAME: a fixture of `fixtures/network` (default: the two networks users start with), whose weights are generated;
+//! `NAME@PX` runs it on images of that size, which only networks of convolutions can do.
 //! Each line: images/s, GF/s of multiply-adds, and their share of the FMA peak measured in the same run.
 //! `--profile` lists the operators by their share of the time.
 
@@ -101,7 +102,11 @@ fn main() {
     let peak = fma_peak();
     println!("FMA peak of this core: {peak:.1} GF/s");
     for name in names {
-        let case = support::read(&format!("network/{name}.json"));
+        let (fixture, px) = name.split_once('@').unwrap_or((&name, ""));
+        let mut case = support::read(&format!("network/{fixture}.json"));
+        if let Ok(px) = px.parse::<u64>() {
+            case["input_px"] = px.into();
+        }
         let network = Network::<f32>::new(&support::graph(&case));
         let stream = |name: &str, len| support::generated(name, len, 0.0, 1.0);
         let image = support::generated("bench image", network.input_len(), 0.5, 0.5);

@@ -22,6 +22,7 @@ use crate::op::reduce::ReduceRule;
 use crate::op::shortcut::Shortcut;
 use crate::op::softmax::Softmax;
 use crate::op::tokens::{FirstTokens, Tokens};
+use crate::op::winograd::{self, WinogradRule};
 use crate::op::{Back, Rule, Saved, Slope};
 use crate::pass::merge::{Merged, Neighbours, Work};
 use crate::pass::{Known, Reduced};
@@ -437,7 +438,14 @@ pub(crate) fn make_rule<T: Real>(isa: Isa, work: &Work<'_>, inputs: &[Shape]) ->
         Op::Conv { window, weight, bias, groups, .. } if *groups > 1 => {
             Box::new(GroupedRule::new(isa, *window, weight, real(bias), input.c, *groups))
         }
-        Op::Conv { .. } => Box::new(conv_rule::<T>(isa, op, input, activation, residual)),
+        Op::Conv { window, size, weight, bias, .. } => {
+            let scheme = winograd::choose(*window, input, Shape::new(size.0, size.1, bias.len()));
+            let Some(scheme) = scheme else {
+                return Box::new(conv_rule::<T>(isa, op, input, activation, residual));
+            };
+            let bias = real(bias);
+            Box::new(WinogradRule::new(isa, scheme, *window, input, weight, bias, activation, residual))
+        }
         Op::Depthwise { .. } => Box::new(depthwise_rule::<T>(op, activation)),
         Op::Activation(a) => Box::new(ActivationRule(*a)),
         Op::Add => Box::new(Add),

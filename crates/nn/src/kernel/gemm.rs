@@ -19,6 +19,10 @@ const KC: usize = 384;
 /// Elements of A worked on between two passes over B: half of a 1 MiB L2 cache as f32.
 const A_BLOCK: usize = 128 * 1024;
 
+/// Bytes of B asked for ahead of time. Few rows of A leave the processor's own prefetching too little time to bring
+/// weights from memory; what follows a panel is the next panel.
+const AHEAD: usize = 4096;
+
 /// Multiply-adds below which sharing a product costs more than it saves: about ten microseconds of one core.
 const SHARED: usize = 512 * 1024;
 
@@ -28,6 +32,23 @@ pub struct Packed<T: Real> {
     n: usize,
     isa: Isa,
     data: Buffer<T>,
+}
+
+/// Matrices of one shape, packed one behind the other, so that a product of each after the other reads memory on.
+pub(crate) struct Stack<T: Real> {
+    k: usize,
+    n: usize,
+    isa: Isa,
+    data: Buffer<T>,
+}
+
+/// One packed matrix, wherever it lies.
+#[derive(Clone, Copy)]
+pub(crate) struct Right<'a, T> {
+    k: usize,
+    n: usize,
+    isa: Isa,
+    data: &'a [T],
 }
 
 /// Columns of the next panel when `left` columns are left. Wide panels do most of the work, and the last one
@@ -81,61 +102,19 @@ impl<T: Real> Packed<T> {
         column: usize,
         mut data: Buffer<T>,
     ) -> Self {
-        assert_eq!(data.len(), packed_len(isa, k, n));
-        let mut at = 0;
-        for k0 in (0..k).step_by(KC) {
-            let k1 = k.min(k0 + KC);
-            for (n0, nr) in panels(isa, n) {
-                let width = nr.min(n - n0);
-                if row == 1 && column != 1 {
-                    // B is the transpose of rows in memory: walk those rows, not their columns.
-                    let panel = &mut data[at..at + (k1 - k0) * nr];
-                    for j in 0..width {
-                        let column = &source[(n0 + j) * column + k0..][..k1 - k0];
-                        for (i, &x) in column.iter().enumerate() {
-                            panel[i * nr + j] = x;
-                        }
-                    }
-                    for i in 0..k1 - k0 {
-                        panel[i * nr + width..(i + 1) * nr].fill(T::ZERO);
-                    }
-                    at += (k1 - k0) * nr;
-                    continue;
-                }
-                for i in k0..k1 {
-                    let out = &mut data[at..at + nr];
-                    if column == 1 {
-                        out[..width].copy_from_slice(&source[i * row + n0..][..width]);
-                    } else {
-                        for j in 0..width {
-                            out[j] = source[i * row + (n0 + j) * column];
-                        }
-                    }
-                    out[width..].fill(T::ZERO);
-                    at += nr;
-                }
-            }
-        }
+        pack(isa, k, n, source, row, column, &mut data);
         Packed { k, n, isa, data }
     }
 
     /// The same matrix transposed, packed for the same instruction set.
     pub(crate) fn transposed(&self, isa: Isa) -> Self {
-        let (k, n) = (self.n, self.k);
-        let mut rows = Buffer::zeroed(k * n);
-        let columns = packed_columns(isa, self.n);
-        for k0 in (0..self.k).step_by(KC) {
-            let depth = KC.min(self.k - k0);
-            for (n0, nr) in panels(isa, self.n) {
-                let panel = &self.data[k0 * columns + n0 * depth..][..depth * nr];
-                for j in 0..nr.min(self.n - n0) {
-                    for p in 0..depth {
-                        rows[(n0 + j) * n + k0 + p] = panel[p * nr + j];
-                    }
-                }
-            }
-        }
-        Packed::new(isa, k, n, &rows, n, 1)
+        let mut rows = vec![T::ZERO; self.k * self.n];
+        self.right().unpack(&mut rows, 1, self.k);
+        Packed::new(isa, self.n, self.k, &rows, self.k, 1)
+    }
+
+    fn right(&self) -> Right<'_, T> {
+        Right { k: self.k, n: self.n, isa: self.isa, data: &self.data }
     }
 
     /// Gives the buffer back.
@@ -150,6 +129,108 @@ impl<T: Real> Packed<T> {
 
     /// Columns of B.
     pub fn n(&self) -> usize {
+        self.n
+    }
+}
+
+/// Packs the `k`×`n` matrix whose element (i, j) is `source[i·row + j·column]`.
+fn pack<T: Real>(isa: Isa, k: usize, n: usize, source: &[T], row: usize, column: usize, data: &mut [T]) {
+    assert_eq!(data.len(), packed_len(isa, k, n));
+    let mut at = 0;
+    for k0 in (0..k).step_by(KC) {
+        let k1 = k.min(k0 + KC);
+        for (n0, nr) in panels(isa, n) {
+            let width = nr.min(n - n0);
+            if row == 1 && column != 1 {
+                // B is the transpose of rows in memory: walk those rows, not their columns.
+                let panel = &mut data[at..at + (k1 - k0) * nr];
+                for j in 0..width {
+                    let column = &source[(n0 + j) * column + k0..][..k1 - k0];
+                    for (i, &x) in column.iter().enumerate() {
+                        panel[i * nr + j] = x;
+                    }
+                }
+                for i in 0..k1 - k0 {
+                    panel[i * nr + width..(i + 1) * nr].fill(T::ZERO);
+                }
+                at += (k1 - k0) * nr;
+                continue;
+            }
+            for i in k0..k1 {
+                let out = &mut data[at..at + nr];
+                if column == 1 {
+                    out[..width].copy_from_slice(&source[i * row + n0..][..width]);
+                } else {
+                    for j in 0..width {
+                        out[j] = source[i * row + (n0 + j) * column];
+                    }
+                }
+                out[width..].fill(T::ZERO);
+                at += nr;
+            }
+        }
+    }
+}
+
+impl<T: Real> Right<'_, T> {
+    /// Writes element (i, j) to `to[i·row + j·column]`.
+    fn unpack(&self, to: &mut [T], row: usize, column: usize) {
+        let columns = packed_columns(self.isa, self.n);
+        for k0 in (0..self.k).step_by(KC) {
+            let depth = KC.min(self.k - k0);
+            for (n0, nr) in panels(self.isa, self.n) {
+                let panel = &self.data[k0 * columns + n0 * depth..][..depth * nr];
+                for j in 0..nr.min(self.n - n0) {
+                    for p in 0..depth {
+                        to[(k0 + p) * row + (n0 + j) * column] = panel[p * nr + j];
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<T: Real> Stack<T> {
+    /// Packs `count` `k`×`n` matrices; `fill(i, rows)` writes the transpose of matrix i: `n` rows of `k` values.
+    pub(crate) fn new(
+        isa: Isa,
+        count: usize,
+        k: usize,
+        n: usize,
+        mut fill: impl FnMut(usize, &mut [T]),
+    ) -> Self {
+        let len = packed_len(isa, k, n);
+        let mut data = Buffer::zeroed(count * len);
+        let mut rows = vec![T::ZERO; k * n];
+        for i in 0..count {
+            fill(i, &mut rows);
+            pack(isa, k, n, &rows, 1, k, &mut data[i * len..][..len]);
+        }
+        Stack { k, n, isa, data }
+    }
+
+    /// Matrix `i`.
+    pub(crate) fn at(&self, i: usize) -> Right<'_, T> {
+        let len = packed_len(self.isa, self.k, self.n);
+        Right { k: self.k, n: self.n, isa: self.isa, data: &self.data[i * len..][..len] }
+    }
+
+    /// The stack whose matrix i is the transpose of matrix `from(i).0`, times `from(i).1`.
+    pub(crate) fn transposed(&self, count: usize, from: impl Fn(usize) -> (usize, T)) -> Self {
+        Stack::new(self.isa, count, self.n, self.k, |i, rows| {
+            let (matrix, factor) = from(i);
+            self.at(matrix).unpack(rows, self.n, 1);
+            rows.iter_mut().for_each(|x| *x *= factor);
+        })
+    }
+
+    /// Rows of a matrix.
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Columns of a matrix.
+    pub(crate) fn n(&self) -> usize {
         self.n
     }
 }
@@ -201,6 +282,32 @@ impl<T: Real> Default for Epilogue<'_, T> {
     }
 }
 
+impl<'a, T: Real> Epilogue<'a, T> {
+    /// What concerns the values of C before `at`, and the rest.
+    pub(crate) fn split_at(self, at: usize) -> (Self, Self) {
+        let Epilogue { bias, accumulate, activation, .. } = self;
+        let (derivative1, derivative2) = match self.derivative {
+            Some(derivative) => {
+                let (d1, d2) = derivative.split_at_mut(at);
+                (Some(d1), Some(d2))
+            }
+            None => (None, None),
+        };
+        let (residual, slope) = (self.residual, self.slope);
+        (
+            Epilogue { bias, residual, accumulate, activation, derivative: derivative1, slope },
+            Epilogue {
+                bias,
+                residual: residual.map(|r| &r[at..]),
+                accumulate,
+                activation,
+                derivative: derivative2,
+                slope: slope.map(|s| s.from(at)),
+            },
+        )
+    }
+}
+
 /// C = act(A·B + bias + residual), or C += A·B.
 ///
 /// `a`: `m`×k; `c`: `m` rows of `b.n()` values at distance `ldc`.
@@ -212,6 +319,19 @@ pub fn gemm<T: Real>(
     m: usize,
     a: Left<T>,
     b: &Packed<T>,
+    c: &mut [T],
+    ldc: usize,
+    epilogue: Epilogue<T>,
+) {
+    multiply(isa, m, a, b.right(), c, ldc, epilogue);
+}
+
+/// [`gemm`] with a matrix of a [`Stack`].
+pub(crate) fn multiply<T: Real>(
+    isa: Isa,
+    m: usize,
+    a: Left<T>,
+    b: Right<T>,
     c: &mut [T],
     ldc: usize,
     epilogue: Epilogue<T>,
@@ -269,24 +389,7 @@ pub(crate) fn gemm_shared<T: Real>(
     let half = (m * mine / threads).next_multiple_of(12);
     let at = half * ldc;
     let (c1, c2) = c.split_at_mut(at);
-    let (derivative1, derivative2) = match epilogue.derivative {
-        Some(derivative) => {
-            let (d1, d2) = derivative.split_at_mut(at);
-            (Some(d1), Some(d2))
-        }
-        None => (None, None),
-    };
-    let (accumulate, activation, bias) = (epilogue.accumulate, epilogue.activation, epilogue.bias);
-    let (residual, slope) = (epilogue.residual, epilogue.slope);
-    let first = Epilogue { bias, residual, accumulate, activation, derivative: derivative1, slope };
-    let second = Epilogue {
-        bias,
-        residual: residual.map(|r| &r[at..]),
-        accumulate,
-        activation,
-        derivative: derivative2,
-        slope: slope.map(|s| s.from(at)),
-    };
+    let (first, second) = epilogue.split_at(at);
     let rest = Left { data: &a.data[half * a.row..], ..a };
     rayon::join(
         || gemm_shared(mine, isa, half, a, b, c1, ldc, first),
@@ -297,7 +400,7 @@ pub(crate) fn gemm_shared<T: Real>(
 struct Job<'a, 'b, T: Real> {
     m: usize,
     a: Left<'a, T>,
-    b: &'a Packed<T>,
+    b: Right<'a, T>,
     c: &'a mut [T],
     ldc: usize,
     epilogue: Epilogue<'b, T>,
@@ -435,6 +538,9 @@ unsafe fn product<T: Real, V: Vector<T>, const N: usize, const R: usize>(
     let mut acc = start;
     let (mut a, mut b) = (a, b);
     for _ in 0..depth {
+        for line in (0..N * V::LANES).step_by(64 / size_of::<T>()) {
+            prefetch(b.wrapping_add(AHEAD / size_of::<T>() + line));
+        }
         // SAFETY: the caller's promise.
         unsafe {
             let mut b_row = [V::splat(T::ZERO); N];
@@ -454,9 +560,21 @@ unsafe fn product<T: Real, V: Vector<T>, const N: usize, const R: usize>(
     acc
 }
 
+/// Asks for the cache line at `from`, wherever that points.
+#[inline(always)]
+fn prefetch<T>(from: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: SSE is there on every x86-64, and a prefetch never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(from.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = from;
+}
+
 /// Bias, residual, activation and slope on one row of a finished tile.
 #[inline(always)]
-fn finish<T: Real, V: Vector<T>, const N: usize>(
+pub(crate) fn finish<T: Real, V: Vector<T>, const N: usize>(
     epilogue: &mut Epilogue<T>,
     mut acc: [V; N],
     j0: usize,
@@ -503,7 +621,7 @@ fn finish<T: Real, V: Vector<T>, const N: usize>(
 
 /// `N` registers from `row`, which holds as many values if `whole`, else fewer.
 #[inline(always)]
-fn load_row<T: Real, V: Vector<T>, const N: usize>(row: &[T], whole: bool) -> [V; N] {
+pub(crate) fn load_row<T: Real, V: Vector<T>, const N: usize>(row: &[T], whole: bool) -> [V; N] {
     let mut acc = [V::splat(T::ZERO); N];
     for j in 0..N {
         acc[j] = if whole {
@@ -518,7 +636,7 @@ fn load_row<T: Real, V: Vector<T>, const N: usize>(row: &[T], whole: bool) -> [V
 
 /// The opposite of [`load_row`].
 #[inline(always)]
-fn store_row<T: Real, V: Vector<T>, const N: usize>(acc: [V; N], row: &mut [T], whole: bool) {
+pub(crate) fn store_row<T: Real, V: Vector<T>, const N: usize>(acc: [V; N], row: &mut [T], whole: bool) {
     for j in 0..N {
         if whole {
             // SAFETY: the row holds N registers.

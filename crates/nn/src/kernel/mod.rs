@@ -4,3 +4,4 @@ pub mod gemm;
 pub mod isa;
 pub mod math;
 pub(crate) mod vector;
+pub(crate) mod winograd;

@@ -22,6 +22,7 @@ pub mod shortcut;
 pub mod softmax;
 pub(crate) mod strided;
 pub mod tokens;
+pub(crate) mod winograd;
 
 use crate::buffer::Buffer;
 use crate::kernel::vector::Vector;

@@ -1,0 +1,725 @@
+//! Convolutions of stride 1 with fewer multiplications (Winograd 1980; Lavin, Gray 2015, arXiv:1509.09308).
+//!
+//! A kernel of r taps gives m outputs from n = m + r − 1 products: kernel and input are polynomials, evaluated at n
+//! points (∞ among them), multiplied there, and the product interpolated — transposed, since a convolution of a network
+//! is the transpose of a product. In two dimensions both directions do this, and the product at each pair of points
+//! is, over all channels and all tiles of m₁×m₂ outputs, one matrix product.
+//!
+//! Points: 0, ±1, ±p, ±1/p, ∞. With each point its inverse is there, so the reversed kernel takes at p, but for a factor,
+//! the value of the kernel at 1/p: the weights of the vjp are those of the forward pass, transposed and reordered.
+//! p is chosen for small rounding errors (docs/accuracy.md); all tables are computed in f64.
+
+use crate::kernel::gemm::{Epilogue, Left, Stack, finish, load_row, multiply, store_row};
+use crate::kernel::isa::Isa;
+use crate::kernel::vector::{Vector, on_vector};
+use crate::real::Real;
+use crate::tensor::Shape;
+
+/// Values of transformed tiles that are worked on together: they stay in an L2 cache of 1 MiB as f32.
+const BLOCK: usize = 160 * 1024;
+/// Most points of a direction.
+const MOST: usize = 8;
+
+/// One direction of a kernel: `taps` taps that give `out` outputs at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) out: usize,
+    pub(crate) taps: usize,
+}
+
+impl Line {
+    /// Products: one a point.
+    pub(crate) fn points(self) -> usize {
+        self.out + self.taps - 1
+    }
+
+    /// Tiles that cover `length` outputs.
+    pub(crate) fn tiles(self, length: usize) -> usize {
+        length.div_ceil(self.out)
+    }
+
+    /// The points but for ∞, which comes last.
+    fn finite(self) -> &'static [f64] {
+        const HALF: f64 = std::f64::consts::FRAC_1_SQRT_2;
+        const TWICE: f64 = std::f64::consts::SQRT_2;
+        match self.points() {
+            1 => &[],
+            4 => &[0.0, 1.0, -1.0],
+            6 => &[0.0, HALF, -HALF, TWICE, -TWICE],
+            _ => &[0.0, 1.0, -1.0, 0.5, -0.5, 2.0, -2.0],
+        }
+    }
+
+    /// Π (p − q) over the other finite points q: what interpolation divides by.
+    fn divisor(self, p: f64) -> f64 {
+        self.finite().iter().filter(|&&q| q != p).map(|q| p - q).product()
+    }
+
+    /// Row `i` of G: the factor of every tap in the kernel's value at point `i`, divided already.
+    fn kernel_row(self, i: usize) -> Vec<f64> {
+        match self.finite().get(i) {
+            Some(&p) => (0..self.taps).map(|tap| p.powi(tap as i32) / self.divisor(p)).collect(),
+            None => (0..self.taps).map(|tap| f64::from(u8::from(tap + 1 == self.taps))).collect(),
+        }
+    }
+
+    /// The reversed kernel's value at point `i` is (value of the kernel at which point) × (which factor).
+    fn reversed(self, i: usize) -> (usize, f64) {
+        let finite = self.finite();
+        let last = finite.len();
+        match finite.get(i) {
+            // ∞ takes the last tap undivided, 0 the first divided.
+            None if last == 0 => (0, 1.0),
+            None => (0, self.divisor(0.0)),
+            Some(&p) if p == 0.0 => (last, 1.0 / self.divisor(p)),
+            Some(&p) => {
+                let near = |&&q: &&f64| (q * p - 1.0).abs() < 1e-9;
+                let (j, &q) = finite
+                    .iter()
+                    .enumerate()
+                    .find(|(_, q)| near(q))
+                    .expect("with each point its inverse is there");
+                (j, self.divisor(q) / self.divisor(p) * p.powi(self.taps as i32 - 1))
+            }
+        }
+    }
+}
+
+/// What a convolution is computed with: vertical and horizontal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Scheme {
+    pub(crate) rows: Line,
+    pub(crate) columns: Line,
+}
+
+impl Scheme {
+    /// F(m×m, r×r).
+    pub(crate) const fn square(out: usize, taps: usize) -> Self {
+        Scheme { rows: Line { out, taps }, columns: Line { out, taps } }
+    }
+
+    /// Matrix products.
+    pub(crate) fn points(self) -> usize {
+        self.rows.points() * self.columns.points()
+    }
+
+    /// Tiles of one image with an output of `shape`.
+    pub(crate) fn tiles(self, shape: Shape) -> usize {
+        self.rows.tiles(shape.h) * self.columns.tiles(shape.w)
+    }
+}
+
+/// A convolution's weights at all pairs of points.
+pub(crate) struct Winograd<T: Real> {
+    scheme: Scheme,
+    weights: Stack<T>,
+}
+
+/// Where a convolution reads and writes.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) input: Shape,
+    pub(crate) output: Shape,
+    /// Zero rows above; below 0: rows that are not read.
+    pub(crate) top: isize,
+    /// Zero columns to the left.
+    pub(crate) left: isize,
+}
+
+/// Where a tile lies.
+struct Tile {
+    plane: usize,
+    /// First output row and column.
+    y: usize,
+    x: usize,
+}
+
+impl<T: Real> Winograd<T> {
+    /// Transforms weights of the upstream layout out×in×kh×kw, in f64.
+    pub(crate) fn new(isa: Isa, scheme: Scheme, raw: &[f32], out: usize, input: usize) -> Self {
+        let (rows, columns) = (scheme.rows, scheme.columns);
+        let taps = rows.taps * columns.taps;
+        assert_eq!(raw.len(), out * input * taps, "the weight does not fit its shape");
+        let weights = Stack::new(isa, scheme.points(), input, out, |point, values| {
+            let (i, j) = (point / columns.points(), point % columns.points());
+            let (row, column) = (rows.kernel_row(i), columns.kernel_row(j));
+            let factors: Vec<f64> = row.iter().flat_map(|a| column.iter().map(move |b| a * b)).collect();
+            for (value, kernel) in values.iter_mut().zip(raw.chunks_exact(taps)) {
+                *value = T::of(kernel.iter().zip(&factors).map(|(&w, f)| f64::from(w) * f).sum());
+            }
+        });
+        Winograd { scheme, weights }
+    }
+
+    /// The convolution that pulls a gradient back: kernels reversed, input and output channels exchanged.
+    pub(crate) fn reversed(&self) -> Self {
+        let Scheme { rows, columns } = self.scheme;
+        let weights = self.weights.transposed(self.scheme.points(), |point| {
+            let (i, a) = rows.reversed(point / columns.points());
+            let (j, b) = columns.reversed(point % columns.points());
+            (i * columns.points() + j, T::of(a * b))
+        });
+        Winograd { scheme: self.scheme, weights }
+    }
+
+    /// Most tiles of a block.
+    fn most(&self) -> usize {
+        (BLOCK / (self.scheme.points() * (self.weights.k() + self.weights.n()))).next_multiple_of(12)
+    }
+
+    /// Values of working memory that [`Winograd::convolve`] wants for `threads` threads.
+    pub(crate) fn scratch(&self, threads: usize, place: Place, planes: usize) -> usize {
+        let (k, n) = (self.weights.k(), self.weights.n());
+        let block = self.most().min(self.scheme.tiles(place.output) * planes);
+        threads.max(1) * (self.scheme.points() * (distance(block * k) + distance(block * n)) + k)
+    }
+
+    /// The convolution of images one behind the other in `x`, into as many in `y`; a bias is added to the first alone.
+    /// Its rows of tiles are shared among `threads` of the pool this thread belongs to; the bits do not depend on it.
+    pub(crate) fn convolve(
+        &self,
+        threads: usize,
+        isa: Isa,
+        place: Place,
+        x: &[T],
+        y: &mut [T],
+        epilogue: Epilogue<T>,
+        scratch: &mut [T],
+    ) {
+        let planes = y.len() / place.output.len().max(1);
+        assert_eq!(y.len(), planes * place.output.len(), "the output is not whole images");
+        assert_eq!(x.len(), planes * place.input.len(), "the input does not fit the output");
+        assert!(place.input.c == self.weights.k() && place.output.c == self.weights.n());
+        let rows = planes * self.scheme.rows.tiles(place.output.h);
+        self.share(threads, isa, place, x, (0, rows), y, epilogue, scratch);
+    }
+
+    /// First value of the output that row `row` of tiles writes, the rows of all images counted on.
+    fn start(&self, place: Place, row: usize) -> usize {
+        let per_plane = self.scheme.rows.tiles(place.output.h);
+        let (plane, row) = (row / per_plane, row % per_plane);
+        (plane * place.output.h + row * self.scheme.rows.out) * place.output.w * place.output.c
+    }
+
+    /// Rows `from..to` of tiles; `y` and what the epilogue holds begin at the first.
+    fn share(
+        &self,
+        threads: usize,
+        isa: Isa,
+        place: Place,
+        x: &[T],
+        (from, to): (usize, usize),
+        y: &mut [T],
+        epilogue: Epilogue<T>,
+        scratch: &mut [T],
+    ) {
+        if threads < 2 || to - from < 2 {
+            return self.rows(isa, place, x, (from, to), y, epilogue, scratch);
+        }
+        let mine = threads / 2;
+        let middle = from + ((to - from) * mine / threads).max(1);
+        let at = self.start(place, middle) - self.start(place, from);
+        let (y1, y2) = y.split_at_mut(at);
+        let (scratch1, scratch2) = scratch.split_at_mut(scratch.len() / threads * mine);
+        let (first, second) = epilogue.split_at(at);
+        rayon::join(
+            || self.share(mine, isa, place, x, (from, middle), y1, first, scratch1),
+            || self.share(threads - mine, isa, place, x, (middle, to), y2, second, scratch2),
+        );
+    }
+
+    /// [`Winograd::share`] on this thread.
+    fn rows(
+        &self,
+        isa: Isa,
+        place: Place,
+        x: &[T],
+        (from, to): (usize, usize),
+        y: &mut [T],
+        mut epilogue: Epilogue<T>,
+        scratch: &mut [T],
+    ) {
+        let (k, n, points) = (self.weights.k(), self.weights.n(), self.scheme.points());
+        let across = self.scheme.columns.tiles(place.output.w);
+        let tiles = (to - from) * across;
+        // Blocks of about one size, in whole tiles of the product's rows.
+        let block = tiles.div_ceil(tiles.div_ceil(self.most()).max(1)).next_multiple_of(12).min(tiles);
+        let (spread_step, product_step) = (distance(block * k), distance(block * n));
+        let (zeros, rest) = scratch.split_at_mut(k);
+        zeros.fill(T::ZERO);
+        let (spread, product) = rest.split_at_mut(points * spread_step);
+        let base = self.start(place, from);
+        let end = to * across;
+        for first in (from * across..end).step_by(block.max(1)) {
+            let tiles = first..end.min(first + block);
+            let count = tiles.len();
+            let job = Tiles { scheme: self.scheme, place, tiles };
+            on_vector!(isa, spread_tiles::<T>(&job, x, zeros, spread, spread_step));
+            for point in 0..points {
+                let left = Left::rows(&spread[point * spread_step..][..count * k], k);
+                let out = &mut product[point * product_step..][..count * n];
+                multiply(isa, count, left, self.weights.at(point), out, n, Epilogue::default());
+            }
+            on_vector!(isa, gather_tiles::<T>(&job, product, product_step, y, base, &mut epilogue));
+        }
+    }
+}
+
+/// Values from one point's matrix to the next: an odd number of cache lines, so that the stores of a tile do not all
+/// meet in one set of the cache.
+fn distance(len: usize) -> usize {
+    (len.div_ceil(16) | 1) * 16
+}
+
+/// Consecutive tiles, those of all images counted on.
+struct Tiles {
+    scheme: Scheme,
+    place: Place,
+    tiles: std::ops::Range<usize>,
+}
+
+impl Tiles {
+    #[inline(always)]
+    fn tile(&self, index: usize) -> Tile {
+        let across = self.scheme.columns.tiles(self.place.output.w);
+        let down = self.scheme.rows.tiles(self.place.output.h);
+        let (row, column) = (index / across, index % across);
+        Tile { plane: row / down, y: row % down * self.scheme.rows.out, x: column * self.scheme.columns.out }
+    }
+}
+
+/// a·b + c
+#[inline(always)]
+fn fma<T: Real, V: Vector<T>>(a: V, b: f64, c: V) -> V {
+    a.mul_add(V::splat(T::of(b)), c)
+}
+
+/// Bᵀ·d: the input's part of the products at `N` points.
+#[inline(always)]
+fn spread_line<T: Real, V: Vector<T>, const N: usize>(d: [V; N]) -> [V; N] {
+    let mut out = d;
+    match N {
+        1 => {}
+        4 => {
+            out[0] = d[2].sub(d[0]);
+            out[1] = d[2].add(d[1]);
+            out[2] = d[2].sub(d[1]);
+            out[3] = d[3].sub(d[1]);
+        }
+        6 => {
+            // x⁵ − (p² + 1/p²)·x³ + x and its quotients by x, x ∓ p and x ∓ 1/p; p² = ½.
+            const P: f64 = std::f64::consts::FRAC_1_SQRT_2;
+            out[0] = fma(d[2], -2.5, d[4].add(d[0]));
+            let (even, odd) = (fma(d[2], -2.0, d[4]), fma(d[1], -2.0, d[3]));
+            out[1] = fma(odd, P, even);
+            out[2] = fma(odd, -P, even);
+            let (even, odd) = (fma(d[2], -0.5, d[4]), fma(d[1], -0.5, d[3]));
+            out[3] = fma(odd, 2.0 * P, even);
+            out[4] = fma(odd, -2.0 * P, even);
+            out[5] = fma(d[3], -2.5, d[5].add(d[1]));
+        }
+        _ => {
+            // x⁷ − e·x⁵ + e·x³ − x with e = 1 + 4 + ¼.
+            const E: f64 = 5.25;
+            out[0] = fma(d[4].sub(d[2]), -E, d[6].sub(d[0]));
+            let pairs = [(1, 1.0, 4.25, 1.0), (3, 0.5, 5.0, 4.0), (5, 2.0, 1.25, 0.25)];
+            for (i, p, sum, product) in pairs {
+                let even = fma(d[2], product, fma(d[4], -sum, d[6]));
+                let odd = fma(d[1], product, fma(d[3], -sum, d[5]));
+                out[i] = fma(odd, p, even);
+                out[i + 1] = fma(odd, -p, even);
+            }
+            out[7] = fma(d[5].sub(d[3]), -E, d[7].sub(d[1]));
+        }
+    }
+    out
+}
+
+/// Aᵀ·m: `M` outputs from the products at `N` points.
+#[inline(always)]
+fn gather_line<T: Real, V: Vector<T>, const N: usize, const M: usize>(m: [V; N]) -> [V; M] {
+    let mut out = [m[0]; M];
+    if N == 1 {
+        return out;
+    }
+    let mut sums = [m[0]; 3];
+    let mut differences = [m[0]; 3];
+    let pairs = N / 2 - 1;
+    for i in 0..pairs {
+        sums[i] = m[2 * i + 1].add(m[2 * i + 2]);
+        differences[i] = m[2 * i + 1].sub(m[2 * i + 2]);
+        out[0] = out[0].add(sums[i]);
+    }
+    const P: f64 = std::f64::consts::FRAC_1_SQRT_2;
+    let points = match N {
+        4 => [1.0, 0.0, 0.0],
+        6 => [P, 2.0 * P, 0.0],
+        _ => [1.0, 0.5, 2.0],
+    };
+    for row in 1..M {
+        let values = if row % 2 == 0 { sums } else { differences };
+        for i in 0..pairs {
+            let mut power = 1.0;
+            for _ in 0..row {
+                power *= points[i];
+            }
+            out[row] = match i {
+                0 if row + 1 == M => fma(values[0], power, m[N - 1]),
+                0 => values[0].mul(V::splat(T::of(power))),
+                _ => fma(values[i], power, out[row]),
+            };
+        }
+    }
+    out
+}
+
+/// Writes the tiles of `x` at every pair of points: matrix by matrix at distance `step`, a tile a row.
+#[inline(always)]
+fn spread_tiles<T: Real, V: Vector<T>>(job: &Tiles, x: &[T], zeros: &[T], to: &mut [T], step: usize) {
+    match (job.scheme.rows.points(), job.scheme.columns.points()) {
+        (4, 4) => spread::<T, V, 4, 4>(job, x, zeros, to, step),
+        _ => spread::<T, V, 6, 6>(job, x, zeros, to, step),
+    }
+}
+
+#[inline(always)]
+fn spread<T: Real, V: Vector<T>, const R: usize, const C: usize>(
+    job: &Tiles,
+    x: &[T],
+    zeros: &[T],
+    to: &mut [T],
+    step: usize,
+) {
+    let Shape { h, w, c } = job.place.input;
+    let tiles = job.tiles.clone();
+    assert!(zeros.len() >= c && to.len() >= (R * C - 1) * step + tiles.len() * c);
+    for (row, index) in tiles.enumerate() {
+        let tile = job.tile(index);
+        let image = &x[tile.plane * h * w * c..][..h * w * c];
+        let mut pixels = [zeros; MOST * MOST];
+        for i in 0..R {
+            let y = tile.y.wrapping_add(i).wrapping_add_signed(-job.place.top);
+            for j in 0..C {
+                let x = tile.x.wrapping_add(j).wrapping_add_signed(-job.place.left);
+                if y < h && x < w {
+                    pixels[i * C + j] = &image[(y * w + x) * c..][..c];
+                }
+            }
+        }
+        let to = &mut to[row * c..];
+        let mut at = 0;
+        while at + V::LANES <= c {
+            spread_chunk::<T, V, R, C, true>(&pixels, at, V::LANES, to, step);
+            at += V::LANES;
+        }
+        if at < c {
+            spread_chunk::<T, V, R, C, false>(&pixels, at, c - at, to, step);
+        }
+    }
+}
+
+/// One register of channels of a tile, `width` of them from `at` on.
+#[inline(always)]
+fn spread_chunk<T: Real, V: Vector<T>, const R: usize, const C: usize, const WHOLE: bool>(
+    pixels: &[&[T]; MOST * MOST],
+    at: usize,
+    width: usize,
+    to: &mut [T],
+    step: usize,
+) {
+    let mut half = [[V::splat(T::ZERO); C]; R];
+    for j in 0..C {
+        let mut d = [V::splat(T::ZERO); R];
+        for i in 0..R {
+            let pixel = pixels[i * C + j];
+            d[i] = if WHOLE {
+                // SAFETY: every pixel has all channels, of which `at + LANES` at least.
+                unsafe { V::load(pixel.as_ptr().add(at)) }
+            } else {
+                V::load_part(&pixel[at..at + width])
+            };
+        }
+        let d = spread_line::<T, V, R>(d);
+        for i in 0..R {
+            half[i][j] = d[i];
+        }
+    }
+    for i in 0..R {
+        let d = spread_line::<T, V, C>(half[i]);
+        for j in 0..C {
+            let start = (i * C + j) * step + at;
+            if WHOLE {
+                // SAFETY: `spread` checked that the last matrix holds this tile's row.
+                unsafe { d[j].store(to.as_mut_ptr().add(start)) };
+            } else {
+                d[j].store_part(&mut to[start..start + width]);
+            }
+        }
+    }
+}
+
+/// Outputs of the tiles from their products at all pairs of points, laid out as in [`spread_tiles`]. `y` and what the
+/// epilogue holds begin at value `base` of the output.
+#[inline(always)]
+fn gather_tiles<T: Real, V: Vector<T>>(
+    job: &Tiles,
+    from: &[T],
+    step: usize,
+    y: &mut [T],
+    base: usize,
+    epilogue: &mut Epilogue<T>,
+) {
+    match (job.scheme.rows.points(), job.scheme.rows.out) {
+        (4, _) => gather::<T, V, 4, 4, 2, 2>(job, from, step, y, base, epilogue),
+        _ => gather::<T, V, 6, 6, 4, 4>(job, from, step, y, base, epilogue),
+    }
+}
+
+#[inline(always)]
+fn gather<T: Real, V: Vector<T>, const R: usize, const C: usize, const M: usize, const N: usize>(
+    job: &Tiles,
+    from: &[T],
+    step: usize,
+    y: &mut [T],
+    base: usize,
+    epilogue: &mut Epilogue<T>,
+) {
+    let Shape { h, w, c } = job.place.output;
+    let tiles = job.tiles.clone();
+    assert!(from.len() >= (R * C - 1) * step + tiles.len() * c);
+    let bias = epilogue.bias;
+    for (row, index) in tiles.enumerate() {
+        let tile = job.tile(index);
+        epilogue.bias = bias.filter(|_| tile.plane == 0);
+        let from = &from[row * c..];
+        let (rows, columns) = (M.min(h - tile.y), N.min(w - tile.x));
+        let corner = ((tile.plane * h + tile.y) * w + tile.x) * c - base;
+        for at in (0..c).step_by(V::LANES) {
+            let width = V::LANES.min(c - at);
+            let whole = width == V::LANES;
+            let mut half = [[V::splat(T::ZERO); C]; M];
+            for j in 0..C {
+                let mut m = [V::splat(T::ZERO); R];
+                for i in 0..R {
+                    let start = (i * C + j) * step + at;
+                    m[i] = if whole {
+                        // SAFETY: checked above that the last matrix holds this tile's row.
+                        unsafe { V::load(from.as_ptr().add(start)) }
+                    } else {
+                        V::load_part(&from[start..start + width])
+                    };
+                }
+                let m = gather_line::<T, V, R, M>(m);
+                for i in 0..M {
+                    half[i][j] = m[i];
+                }
+            }
+            for i in 0..M {
+                if i >= rows {
+                    break;
+                }
+                let out = gather_line::<T, V, C, N>(half[i]);
+                for j in 0..N {
+                    if j >= columns {
+                        break;
+                    }
+                    let start = corner + (i * w + j) * c + at;
+                    let mut value = [out[j]];
+                    if epilogue.accumulate {
+                        let before = load_row::<T, V, 1>(&y[start..start + width], whole);
+                        value[0] = value[0].add(before[0]);
+                    }
+                    let value = finish::<T, V, 1>(epilogue, value, at, start, width, whole);
+                    store_row(value, &mut y[start..start + width], whole);
+                }
+            }
+        }
+    }
+    epilogue.bias = bias;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::gemm::{Packed, gemm};
+    use crate::op::Slope;
+    use crate::op::activation::Activation;
+
+    const SCHEMES: [Scheme; 2] = [Scheme::square(2, 3), Scheme::square(4, 3)];
+
+    /// Numbers with about the normal distribution's spread.
+    fn values(len: usize, seed: u64) -> Vec<f32> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        };
+        (0..len).map(|_| next() + next() + next()).collect()
+    }
+
+    fn wide<T: Real>(x: &[f32]) -> Vec<T> {
+        x.iter().map(|&x| T::of_f32(x)).collect()
+    }
+
+    /// The sum that the definition gives for one output.
+    fn defined(
+        scheme: Scheme,
+        place: Place,
+        x: &[f32],
+        weight: &[f32],
+        (y, column, o): (usize, usize, usize),
+    ) -> f64 {
+        let (kh, kw) = (scheme.rows.taps, scheme.columns.taps);
+        let Shape { h, w, c } = place.input;
+        let mut sum = 0.0;
+        for i in 0..kh {
+            for j in 0..kw {
+                let (iy, ix) = ((y + i) as isize - place.top, (column + j) as isize - place.left);
+                if (0..h as isize).contains(&iy) && (0..w as isize).contains(&ix) {
+                    for k in 0..c {
+                        let value = x[(iy as usize * w + ix as usize) * c + k];
+                        sum += f64::from(value) * f64::from(weight[((o * c + k) * kh + i) * kw + j]);
+                    }
+                }
+            }
+        }
+        sum
+    }
+
+    fn distance_from<T: Real>(found: &[T], expected: &[f64]) -> f64 {
+        let square = |x: f64| x * x;
+        let difference: f64 = found.iter().zip(expected).map(|(a, b)| square(a.f64() - b)).sum();
+        (difference / expected.iter().map(|&b| square(b)).sum::<f64>()).sqrt()
+    }
+
+    /// All of the epilogue, two images, paddings on every side and none, channels that do not fill a register.
+    fn agrees<T: Real>(tolerance: f64) {
+        for (scheme, isa) in
+            SCHEMES.into_iter().flat_map(|s| Isa::available().into_iter().map(move |i| (s, i)))
+        {
+            for (h, w, (top, left), (oh, ow)) in [
+                (9, 10, (1, 1), (9, 10)),
+                (7, 5, (0, 0), (5, 3)),
+                (6, 6, (2, -1), (8, 5)),
+                (1, 1, (1, 1), (1, 1)),
+            ] {
+                let (c, n) = (19, 37);
+                let place = Place { input: Shape::new(h, w, c), output: Shape::new(oh, ow, n), top, left };
+                let x = values(2 * place.input.len(), 1);
+                let weight = values(n * c * scheme.rows.taps * scheme.columns.taps, 2);
+                let (bias, len) = (values(n, 3), 2 * place.output.len());
+                let (residual, before, slope) = (values(len, 4), values(len, 5), values(len, 6));
+                let winograd = Winograd::<T>::new(isa, scheme, &weight, n, c);
+                let mut scratch = vec![T::ZERO; winograd.scratch(1, place, 2)];
+                let mut y: Vec<T> = wide(&before);
+                let (bias_t, residual_t, slope_t) =
+                    (wide::<T>(&bias), wide::<T>(&residual), wide::<T>(&slope));
+                let epilogue = Epilogue {
+                    bias: Some(&bias_t),
+                    residual: Some(&residual_t),
+                    accumulate: true,
+                    activation: Activation::Relu,
+                    derivative: None,
+                    slope: Some(Slope::Saved(&slope_t)),
+                };
+                let images = wide::<T>(&x);
+                winograd.convolve(1, isa, place, &images, &mut y, epilogue, &mut scratch);
+                let mut expected = Vec::new();
+                for (i, &slope) in slope.iter().enumerate() {
+                    let (plane, at) = (i / place.output.len(), i % place.output.len());
+                    let of = (at / (ow * n), at / n % ow, at % n);
+                    let image = &x[plane * place.input.len()..][..place.input.len()];
+                    let sum = defined(scheme, place, image, &weight, of);
+                    let bias = if plane == 0 { bias[of.2] } else { 0.0 };
+                    let sum = sum + f64::from(bias) + f64::from(residual[i]) + f64::from(before[i]);
+                    expected.push(sum.max(0.0) * f64::from(slope));
+                }
+                let error = distance_from(&y, &expected);
+                assert!(error < tolerance, "{scheme:?}, {}, {h}×{w}: {error:e}", isa.name());
+
+                // ⟨convolution of x, g⟩ = ⟨x, reversed convolution of g⟩
+                let (x, g) = (wide::<T>(&x[..place.input.len()]), wide::<T>(&residual[..place.output.len()]));
+                let (mut y, mut back) = (vec![T::ZERO; g.len()], vec![T::ZERO; x.len()]);
+                winograd.convolve(1, isa, place, &x, &mut y, Epilogue::default(), &mut scratch);
+                let reversed = winograd.reversed();
+                let away = Place {
+                    input: place.output,
+                    output: place.input,
+                    top: scheme.rows.taps as isize - 1 - top,
+                    left: scheme.columns.taps as isize - 1 - left,
+                };
+                let mut scratch = vec![T::ZERO; reversed.scratch(1, away, 1)];
+                reversed.convolve(1, isa, away, &g, &mut back, Epilogue::default(), &mut scratch);
+                let dot = |a: &[T], b: &[T]| a.iter().zip(b).map(|(a, b)| a.f64() * b.f64()).sum::<f64>();
+                let size = (dot(&y, &y) * dot(&g, &g)).sqrt();
+                let error = (dot(&y, &g) - dot(&x, &back)).abs() / size;
+                assert!(error < tolerance, "{scheme:?} reversed, {}, {h}×{w}: {error:e}", isa.name());
+            }
+        }
+    }
+
+    /// A few hundred products; the transforms lose a digit.
+    #[test]
+    fn agrees_with_the_definition() {
+        agrees::<f32>(3e-6);
+        agrees::<f64>(5e-15);
+    }
+
+    /// Side, channels; relative L2 errors of the plain product, F(2×2, 3×3) and F(4×4, 3×3), as in docs/accuracy.md.
+    const DOCUMENTED: [(usize, usize, [f64; 3]); 4] = [
+        (56, 64, [3.0e-7, 2.3e-7, 6.3e-7]),
+        (28, 128, [4.3e-7, 3.1e-7, 9.0e-7]),
+        (14, 256, [5.9e-7, 4.2e-7, 1.2e-6]),
+        (7, 512, [8.2e-7, 5.8e-7, 1.6e-6]),
+    ];
+
+    /// ResNet-50's layers at a few dozen pixels, against sums in f64.
+    #[test]
+    fn errors_are_those_documented() {
+        let isa = Isa::detect();
+        for (side, c, documented) in DOCUMENTED {
+            let shape = Shape::new(side, side, c);
+            let place = Place { input: shape, output: shape, top: 1, left: 1 };
+            // As behind a ReLU, and weights that keep its size.
+            let x: Vec<f32> = values(shape.len(), 1).iter().map(|v| v.max(0.0)).collect();
+            let scale = (2.0 / (9 * c) as f32).sqrt();
+            let weight: Vec<f32> = values(9 * c * c, 2).iter().map(|v| v * scale).collect();
+            let pixels: Vec<(usize, usize)> = (0..24).map(|i| (i * 5 % side, i * 11 % side)).collect();
+            let at = |o| pixels.iter().map(move |&(y, x)| (y, x, o));
+            let expected: Vec<f64> =
+                (0..c).flat_map(at).map(|of| defined(SCHEMES[0], place, &x, &weight, of)).collect();
+            // The plain product of these pixels' patches.
+            let k = 9 * c;
+            let mut patches = vec![0f32; pixels.len() * k];
+            for (&(y, column), patch) in pixels.iter().zip(patches.chunks_exact_mut(k)) {
+                for tap in 0..9 {
+                    let (iy, ix) = ((y + tap / 3).wrapping_sub(1), (column + tap % 3).wrapping_sub(1));
+                    if iy < side && ix < side {
+                        for i in 0..c {
+                            patch[i * 9 + tap] = x[(iy * side + ix) * c + i];
+                        }
+                    }
+                }
+            }
+            let packed = Packed::new(isa, k, c, &weight, 1, k);
+            let mut y = vec![0f32; pixels.len() * c];
+            gemm(isa, pixels.len(), Left::rows(&patches, k), &packed, &mut y, c, Epilogue::default());
+            let plain: Vec<f32> = (0..c).flat_map(|o| y.iter().skip(o).step_by(c).copied()).collect();
+            let mut errors = vec![distance_from(&plain, &expected)];
+            for scheme in SCHEMES {
+                let winograd = Winograd::<f32>::new(isa, scheme, &weight, c, c);
+                let mut scratch = vec![0f32; winograd.scratch(1, place, 1)];
+                let mut y = vec![0f32; shape.len()];
+                winograd.convolve(1, isa, place, &x, &mut y, Epilogue::default(), &mut scratch);
+                let found: Vec<f32> =
+                    (0..c).flat_map(at).map(|(i, j, o)| y[(i * side + j) * c + o]).collect();
+                errors.push(distance_from(&found, &expected));
+            }
+            for (error, documented) in errors.iter().zip(documented) {
+                // The table rounds to two digits; the portable set rounds products too.
+                let limit = if isa == Isa::Portable { 1.5 } else { 1.05 } * documented;
+                assert!(*error < limit, "{side}×{side}×{c}: {errors:?}");
+            }
+        }
+    }
+}
