@@ -207,7 +207,8 @@ class StandardisedConv(nn.Conv2d):
 
 
 class Rarities(nn.Module):
-    """Two different strides, weights standardised on the way, picking by lists of indices, positions as running sums."""
+    """Two different strides, weights standardised on the way, picking by lists of indices, positions as running sums,
+    convolutions of a batch, assignment to a slice."""
 
     def __init__(self):
         super().__init__()
@@ -215,6 +216,7 @@ class Rarities(nn.Module):
         self.wide = nn.Conv2d(8, 8, (3, 5), stride=(1, 2), padding=(1, 2))
         self.each = nn.Conv2d(8, 8, 3, stride=(3, 2), padding=1, groups=8)
         self.holes = nn.Conv2d(8, 6, (2, 3), stride=(2, 1), padding=(0, 2), dilation=(1, 2))
+        self.shared, self.mixed = nn.Conv2d(3, 3, 3, padding=1, groups=3), nn.Conv2d(3, 3, 1)
         self.line = nn.Conv1d(6, 6, 3, stride=2)
         self.table = nn.Parameter(torch.randn(7, 6))
         self.register_buffer("order", torch.tensor([[0, 3, 6], [2, 2, 5]]))
@@ -229,6 +231,12 @@ class Rarities(nn.Module):
         x = self.holes(x)
         mask = torch.ones_like(x[:, 0]).cumsum(1) + 0.5 * torch.ones_like(x[:, 0]).cumsum(2)
         x = x + mask.unsqueeze(1).sin() * 0.3
+        # heads as a batch, as in MViT
+        heads = x.reshape(2, 3, 3, 4)
+        x = x + self.mixed(self.shared(heads) + F.avg_pool2d(heads, 3, 1, 1)).reshape(1, 6, 3, 4)
+        changed = x.clone()
+        changed[:, 1:3, :2] = x[:, 3:5, 1:3] * 0.5
+        x = changed
         picked = x[:, :, self.rows, self.columns]
         y = self.line(x.flatten(2)) + picked[..., :1] * self.table[self.order].sum((0, 1)).reshape(1, 6, 1)
         return torch.cat([y.flatten(1), picked.flatten(1)], 1)
@@ -258,8 +266,8 @@ CASES = {
 }
 # What a file is there for, lest an exporter come to write it in another way.
 NEEDED = {
-    "rarities-legacy": {"CumSum", "BatchNormalization"},
-    "rarities-dynamo": {"GatherND"},
+    "rarities-legacy": {"CumSum", "BatchNormalization", "ScatterND"},
+    "rarities-dynamo": {"GatherND", "ScatterND"},
     "functions": {"Block"},
 }
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use nn::engine::Network;
 use nn::graph::Graph;
+use nn::network::Normalisation;
 use nn::onnx::{Imported, Model, Options};
 use nn::real::Real;
 use nn::tap::Pool;
@@ -94,6 +95,27 @@ fn models_agree_with_pytorch() {
 #[test]
 fn f64_agrees_closely() {
     CASES.iter().for_each(|name| compare::<f64>(name, 1e-6, 1e-6));
+}
+
+/// A normalisation that is asked for does what normalised pixels do.
+#[test]
+fn normalisation_goes_before_the_model() {
+    let norm = Normalisation { mean: [0.4, 0.5, 0.3], std: [0.2, 0.3, 0.25] };
+    for name in CASES {
+        let case = read(&format!("onnx/{name}.json"));
+        let options = Options { input_px: Some(32), normalisation: Some(norm), ..Default::default() };
+        let graph = Model::open(&path(name)).unwrap().import(&options).unwrap().graph;
+        let normalised = Network::<f64>::new(&graph);
+        let plain = Network::<f64>::new(&import(name, &[]).graph);
+        let x = image::<f64>(&case);
+        let done =
+            x.iter().enumerate().map(|(i, v)| (v - f64::from(norm.mean[i % 3])) / f64::from(norm.std[i % 3]));
+        let done: Vec<f64> = done.collect();
+        let found = normalised.forward(&mut normalised.workspace(), &x);
+        let expected = plain.forward(&mut plain.workspace(), &done);
+        // Scale and shift are rounded to f32.
+        assert!(relative(&found, &expected) < 1e-6, "{name}: {:e}", relative(&found, &expected));
+    }
 }
 
 /// Layers by the name of their module, of their node and of their value, alone and together.

@@ -220,6 +220,25 @@ fn the_worst_files_take_a_fixed_amount() {
     assert!(taken < 640 << 20, "empty nodes: {taken} bytes");
 }
 
+#[test]
+fn picks_outside_are_refused() {
+    let pick = |at: &[i64], attributes: &[Vec<u8>]| {
+        let dims = number(1, 1);
+        let data: Vec<u8> = at.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let shape = [dims, number(1, at.len() as u64)].concat();
+        let index = bytes(5, [shape, number(2, 7), bytes(8, "i"), bytes(9, data)].concat());
+        import(model(&[index, node("GatherND", &["x", "i"], "y", attributes)]))
+    };
+    assert_eq!(pick(&[0, 2, -1], &[]).unwrap().layers[0].dims, [1, 32]);
+    for outside in [&[0, 3][..], &[0, -4], &[i64::MIN], &[i64::MAX]] {
+        let error = text(pick(outside, &[]));
+        assert!(error.contains("(GatherND): picks outside of [1, 3, 32, 32]"), "{error}");
+    }
+    assert!(text(pick(&[0; 5], &[])).contains("picks by [1, 5] from [1, 3, 32, 32]"));
+    let error = text(pick(&[0], &[int_attribute("batch_dims", 1)]));
+    assert!(error.contains("has the attribute `batch_dims`; expected 0, found 1"), "{error}");
+}
+
 /// A function of the model's own, from x to y.
 fn function(name: &str, nodes: &[Vec<u8>]) -> Vec<u8> {
     let body: Vec<u8> = nodes.iter().flat_map(|n| bytes(7, n)).collect();

@@ -82,6 +82,7 @@ impl<'m> Importer<'m> {
                 node.inputs.iter().for_each(|i| *uses.entry(*i).or_insert(0) += 1);
             }
         }
+        let readers = vec![0; graph.nodes().len()];
         Importer {
             graph,
             files,
@@ -91,7 +92,7 @@ impl<'m> Importer<'m> {
             same: HashMap::new(),
             uses,
             kept,
-            readers: vec![0],
+            readers,
             shown_by: HashMap::new(),
             budget: Budget::for_file(files.bytes()),
             fusions: BTreeMap::new(),

@@ -167,6 +167,11 @@ const FAMILIES: &[Family] = &[
         operators: &[("GatherND", &["batch_dims"])],
     },
     Family { reader: pad::pad, constants: Constants::Read, operators: &[("Pad", &["mode"])] },
+    Family {
+        reader: select::scatter_at,
+        constants: Constants::Read,
+        operators: &[("ScatterND", &["reduction"])],
+    },
     Family { reader: select::choose, constants: Constants::Read, operators: &[("Where", &[])] },
     Family {
         reader: blocks::blocks,

@@ -1,10 +1,12 @@
-//! Operators that pick elements: Slice, Gather, Where.
+//! Operators that pick or replace elements: Slice, Gather, GatherND, ScatterND, Where.
 
 use super::place::{Pieces, checked_len, pick, seen, view_of};
 use super::shape::reshape_to;
 use super::{Importer, Read, Value, fuse};
+use crate::Result;
 use crate::onnx::call::Call;
-use crate::onnx::view::{broadcast, row_major};
+use crate::onnx::constant::Constant;
+use crate::onnx::view::{View, broadcast, row_major};
 
 pub(super) fn slice<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
     let mut value = importer.required(call, 0)?;
@@ -79,30 +81,70 @@ pub(super) fn gather_at<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read
         return Err(call.unsupported("has the attribute `batch_dims`").expected("0", batch));
     }
     let view = view_of(&value);
+    let (count, dims) = places(call, &index, &view)?;
+    let mut sources = importer.slots(call, checked_len(call, &dims)?)?;
+    let pieces = Pieces::new(importer, vec![value]);
+    for place in index.to_ints().chunks_exact(count) {
+        let part = part_at(call, &view, place)?;
+        sources.extend(part.offsets(&row_major(part.rank())).map(|i| (pieces.starts[0] + i) as u32));
+    }
+    let order = row_major(dims.len());
+    Ok(vec![pieces.assemble(importer, call, &sources, dims, &order)?])
+}
+
+/// ScatterND: a tensor with the parts at some places, lists of indices along its first axes, replaced by those of another.
+pub(super) fn scatter_at<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
+    let value = importer.required(call, 0)?;
+    let index =
+        importer.constant(call, 1, "the index")?.ok_or_else(|| call.broken("the index is missing"))?;
+    let updates = importer.required(call, 2)?;
+    let reduction = call.text("reduction", "none")?;
+    if reduction != "none" {
+        return Err(call.unsupported("has the attribute `reduction`").expected("none", reduction));
+    }
+    let (view, new) = (view_of(&value), view_of(&updates));
+    let (count, wanted) = places(call, &index, &view)?;
+    if new.dims != wanted {
+        return Err(call
+            .broken("replaces parts by others of another shape")
+            .expected(format!("{wanted:?}"), format!("{:?}", new.dims)));
+    }
+    let (dims, order) = (view.dims.clone(), row_major(view.rank()));
+    let mut sources = importer.slots(call, checked_len(call, &dims)?)?;
+    let pieces = Pieces::new(importer, vec![value, updates]);
+    sources.extend(view.offsets(&order).map(|i| (pieces.starts[0] + i) as u32));
+    let out = View::dense(0, dims.clone(), &order);
+    let mut replaced = new.offsets(&row_major(new.rank()));
+    for place in index.to_ints().chunks_exact(count) {
+        let part = part_at(call, &out, place)?;
+        for (to, from) in part.offsets(&row_major(part.rank())).zip(&mut replaced) {
+            sources[to] = (pieces.starts[1] + from) as u32;
+        }
+    }
+    Ok(vec![pieces.assemble(importer, call, &sources, dims, &order)?])
+}
+
+/// How many of the first axes of `view` the lists in `index` go along, and the lengths of what lies at them.
+fn places(call: Call, index: &Constant, view: &View) -> Result<(usize, Vec<usize>)> {
     let Some((&count, places)) = index.dims.split_last() else {
         return Err(call.broken("has an index without axes"));
     };
     if count == 0 || count > view.rank() || index.len() == 0 {
         return Err(call.broken(format!("picks by {:?} from {:?}", index.dims, view.dims)));
     }
-    let mut dims = places.to_vec();
-    dims.extend(&view.dims[count..]);
-    let mut sources = importer.slots(call, checked_len(call, &dims)?)?;
-    let pieces = Pieces::new(importer, vec![value]);
-    for place in index.to_ints().chunks_exact(count) {
-        let mut part = view.clone();
-        for (axis, &i) in place.iter().enumerate() {
-            let len = view.dims[axis] as i64;
-            let at = if i < 0 { i.saturating_add(len) } else { i };
-            let at = usize::try_from(at).ok().filter(|at| *at < view.dims[axis]);
-            let at = at.ok_or_else(|| call.broken(format!("picks outside of {:?}", view.dims)))?;
-            part.offset += at * view.strides[axis];
-        }
-        let part = part.without(&row_major(count));
-        sources.extend(part.offsets(&row_major(part.rank())).map(|i| (pieces.starts[0] + i) as u32));
+    Ok((count, [places, &view.dims[count..]].concat()))
+}
+
+/// The part of `view` at `place`, indices along its first axes.
+fn part_at(call: Call, view: &View, place: &[i64]) -> Result<View> {
+    let mut part = view.clone();
+    for (axis, &i) in place.iter().enumerate() {
+        let at = if i < 0 { i.saturating_add(view.dims[axis] as i64) } else { i };
+        let at = usize::try_from(at).ok().filter(|at| *at < view.dims[axis]);
+        let at = at.ok_or_else(|| call.broken(format!("picks outside of {:?}", view.dims)))?;
+        part.offset += at * view.strides[axis];
     }
-    let order = row_major(dims.len());
-    Ok(vec![pieces.assemble(importer, call, &sources, dims, &order)?])
+    Ok(part.without(&row_major(place.len())))
 }
 
 /// Elements of one tensor where a constant condition holds, of another where not.

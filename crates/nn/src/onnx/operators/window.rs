@@ -2,13 +2,14 @@
 
 use super::elementwise::affine;
 use super::place::view_of;
+use super::shape::reshape_to;
 use super::{Importer, Read};
 use crate::Result;
 use crate::graph::{NodeId, Op};
 use crate::onnx::call::Call;
 use crate::onnx::constant::Constant;
 use crate::onnx::import::Value;
-use crate::onnx::view::View;
+use crate::onnx::view::{View, row_major};
 use crate::op::conv::Window;
 use crate::op::pool::PoolKind;
 
@@ -89,11 +90,18 @@ fn kernel_of(call: Call, weight: Option<&[usize]>) -> Result<Vec<usize>> {
     }
 }
 
-/// A 1×C×L or 1×C×H×W tensor as 1×C×H×W, and whether it had one length.
-fn as_map(call: Call, view: &View) -> Result<(View, bool)> {
+/// An N×C×L or N×C×H×W tensor as 1×(N·C)×H×W, and whether it had one length.
+fn as_map<'m>(importer: &mut Importer<'m>, call: Call<'m>, view: &View) -> Result<(View, bool)> {
+    let view = match view.dims[..] {
+        [n, c, ref rest @ ..] if n > 1 => {
+            let dims = [&[1, n * c][..], rest].concat();
+            view_of(&reshape_to(importer, call, Value::Active(view.clone()), dims)?)
+        }
+        _ => view.clone(),
+    };
     match view.rank() {
         3 => Ok((view.with_ones(&[3]), true)),
-        4 => Ok((view.clone(), false)),
+        4 => Ok((view, false)),
         rank => Err(call
             .unsupported("works on neither a sequence nor a feature map")
             .expected("a tensor of 3 or 4 axes", format!("{rank}"))),
@@ -133,13 +141,23 @@ impl Grid {
         Ok(Grid { window, size, step, axes })
     }
 
-    /// The map of `c` channels that `node` gives at the positions that count.
-    fn map<'m>(&self, node: NodeId, c: usize, is_line: bool) -> Value<'m> {
+    /// The maps of `n` items of `c` channels that `node` gives side by side, at the positions that count.
+    fn maps<'m>(
+        &self,
+        importer: &mut Importer<'m>,
+        call: Call<'m>,
+        node: NodeId,
+        (n, c): (usize, usize),
+        is_line: bool,
+    ) -> Result<Value<'m>> {
         let (h, w) = self.size;
-        let map = View::dense(node, vec![1, c, h, w], &[0, 2, 3, 1])
+        let map = View::dense(node, vec![1, n * c, h, w], &[0, 2, 3, 1])
             .slice(2, 0, self.axes[0].out, self.step.0)
             .slice(3, 0, self.axes[1].out, self.step.1);
-        Value::Active(if is_line { map.without(&[3]) } else { map })
+        let map = if is_line { map.without(&[3]) } else { map };
+        let mut dims = map.dims.clone();
+        (dims[0], dims[1]) = (n, c);
+        reshape_to(importer, call, Value::Active(map), dims)
     }
 }
 
@@ -148,7 +166,8 @@ fn gcd(a: usize, b: usize) -> usize {
 }
 
 pub(super) fn conv<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
-    let (view, is_line) = as_map(call, &importer.active(call, 0)?)?;
+    let given = importer.active(call, 0)?;
+    let (view, is_line) = as_map(importer, call, &given)?;
     let weight =
         importer.constant(call, 1, "the weight")?.ok_or_else(|| call.broken("the weight is missing"))?;
     let rank = view.rank() - usize::from(is_line);
@@ -156,7 +175,7 @@ pub(super) fn conv<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> 
         return Err(call.broken(format!("has a weight of the shape {:?}", weight.dims)));
     };
     let groups = usize::try_from(call.int("group", 1)?).unwrap_or(0);
-    let channels = view.dims[1];
+    let (items, channels) = (given.dims[0], given.dims[1]);
     if kernel.len() != rank - 2
         || groups == 0
         || per_group.checked_mul(groups) != Some(channels)
@@ -195,19 +214,24 @@ pub(super) fn conv<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> 
     if bias.len() != out || values.is_empty() {
         return Err(call.broken("has a bias that does not fit its weight").expected(out, bias.len()));
     }
+    // Several items are groups of channels beside each other, all with the same weights.
+    let wide = values.len().checked_mul(items - 1).ok_or_else(|| call.too_large())?;
+    importer.budget.charge(wide, 4).ok_or_else(|| call.too_large())?;
+    let (weight, bias) = (values.repeat(items), bias.repeat(items));
     let node = importer.spatial(call, &view)?;
     let Grid { window, size, .. } = grid;
-    let op = if groups == channels && out == channels && groups > 1 {
-        Op::Depthwise { window, size, weight: values, bias }
+    let op = if groups == channels && out == channels && groups * items > 1 {
+        Op::Depthwise { window, size, weight, bias }
     } else {
-        Op::Conv { window, size, weight: values, bias, groups }
+        Op::Conv { window, size, weight, bias, groups: groups * items }
     };
     let node = importer.emit(call, op, &[node])?;
-    Ok(vec![grid.map(node, out, is_line)])
+    Ok(vec![grid.maps(importer, call, node, (items, out), is_line)?])
 }
 
 pub(super) fn pool<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
-    let (view, is_line) = as_map(call, &importer.active(call, 0)?)?;
+    let given = importer.active(call, 0)?;
+    let (view, is_line) = as_map(importer, call, &given)?;
     let rank = view.rank() - usize::from(is_line);
     let kernel = kernel_of(call, None)?;
     if kernel.len() != rank - 2 {
@@ -238,13 +262,13 @@ pub(super) fn pool<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> 
     }
     let node = importer.spatial(call, &view)?;
     let node = importer.emit(call, Op::Pool { window: grid.window, size: grid.size, kind }, &[node])?;
-    Ok(vec![grid.map(node, view.dims[1], is_line)])
+    Ok(vec![grid.maps(importer, call, node, (given.dims[0], given.dims[1]), is_line)?])
 }
 
 /// GlobalAveragePool and GlobalMaxPool.
 pub(super) fn global_pool<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> {
     let given = importer.active(call, 0)?;
-    let (view, is_line) = as_map(call, &given)?;
+    let (view, _) = as_map(importer, call, &given)?;
     let node = importer.spatial(call, &view)?;
     let op = if call.node.op == "GlobalAveragePool" {
         Op::GlobalAveragePool
@@ -252,26 +276,9 @@ pub(super) fn global_pool<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Re
         whole_maximum(view.dims[2], view.dims[3])
     };
     let node = importer.emit(call, op, &[node])?;
-    let dims = vec![1, view.dims[1], 1, 1];
-    let map = View::dense(node, dims, &[0, 2, 3, 1]);
-    Ok(vec![Value::Active(if is_line { map.without(&[3]) } else { map })])
-}
-
-/// BatchNorm by the statistics of a constant itself: how PyTorch standardises the weights of a convolution.
-fn standardised(call: Call, c: &Constant, gamma: &[f64], beta: &[f64], eps: f64) -> Result<Constant> {
-    let [1, channels, ref rest @ ..] = c.dims[..] else {
-        return Err(call.unsupported(format!("standardises a constant of the shape {:?}", c.dims)));
-    };
-    let width: usize = rest.iter().product();
-    let mut values = c.to_floats().to_vec();
-    for (channel, row) in values.chunks_exact_mut(width.max(1)).enumerate().take(channels) {
-        let n = row.len() as f64;
-        let mean = row.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
-        let variance = row.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
-        let scale = gamma[channel] / (variance + eps).sqrt();
-        row.iter_mut().for_each(|v| *v = ((f64::from(*v) - mean) * scale + beta[channel]) as f32);
-    }
-    Ok(Constant::floats(c.dims.clone(), values))
+    let mut dims = given.dims.clone();
+    dims[2..].fill(1);
+    Ok(vec![Value::Active(View::dense(node, dims.clone(), &row_major(dims.len())))])
 }
 
 /// The largest value of each channel of an `h`×`w` map.
@@ -293,18 +300,50 @@ pub(super) fn batch_norm<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Rea
     };
     let (gamma, beta) = (part(1, "the scale")?, part(2, "the shift")?);
     let eps = f64::from(call.float("epsilon", 1e-5)?);
-    if call.int("training_mode", 0)? != 0 {
-        let Value::Constant(c) = &value else {
+    let (mean, var) = match (call.int("training_mode", 0)?, &value) {
+        (0, _) => (part(3, "the mean")?, part(4, "the variance")?),
+        // How PyTorch standardises the weights of a convolution.
+        (_, Value::Constant(c)) => statistics(c, channels),
+        _ => {
             return Err(
                 call.unsupported("has the attribute `training_mode` 1: export the model after eval()")
             );
-        };
-        importer.budget.charge(c.len(), 4).ok_or_else(|| call.too_large())?;
-        return Ok(vec![Value::Constant(standardised(call, c, &gamma, &beta, eps)?)]);
-    }
-    let (mean, var) = (part(3, "the mean")?, part(4, "the variance")?);
-    let view = importer.active(call, 0)?;
+        }
+    };
     let scale: Vec<f64> = gamma.iter().zip(&var).map(|(g, v)| g / (v + eps).sqrt()).collect();
     let shift: Vec<f64> = (0..channels).map(|c| beta[c] - mean[c] * scale[c]).collect();
-    Ok(vec![Value::Active(affine(importer, call, &view, Some(1), &scale, &shift)?)])
+    let Value::Constant(c) = value else {
+        let view = view_of(&value);
+        return Ok(vec![Value::Active(affine(importer, call, &view, Some(1), &scale, &shift)?)]);
+    };
+    importer.budget.charge(c.len(), 4).ok_or_else(|| call.too_large())?;
+    let mut values = c.to_floats().to_vec();
+    for (row, values) in rows_of(&c, &mut values).enumerate() {
+        let channel = row % channels;
+        values.iter_mut().for_each(|v| *v = (f64::from(*v) * scale[channel] + shift[channel]) as f32);
+    }
+    Ok(vec![Value::Constant(Constant::floats(c.dims, values))])
+}
+
+/// The values of each channel of each item of N×C×…, one after the other.
+fn rows_of<'v>(c: &Constant, values: &'v mut [f32]) -> std::slice::ChunksExactMut<'v, f32> {
+    values.chunks_exact_mut(c.dims[2..].iter().product::<usize>().max(1))
+}
+
+/// Mean and variance of each of the `channels` of N×C×….
+fn statistics(c: &Constant, channels: usize) -> (Vec<f64>, Vec<f64>) {
+    let mut values = c.to_floats().to_vec();
+    let mut moment = |centre: &[f64], power: i32| {
+        let (mut sums, mut count) = (vec![0.0; channels], 0);
+        for (row, values) in rows_of(c, &mut values).enumerate() {
+            let channel = row % channels;
+            sums[channel] +=
+                values.iter().map(|&v| (f64::from(v) - centre[channel]).powi(power)).sum::<f64>();
+            count += if channel == 0 { values.len() } else { 0 };
+        }
+        sums.iter().map(|sum| sum / count as f64).collect::<Vec<f64>>()
+    };
+    let mean = moment(&vec![0.0; channels], 1);
+    let variance = moment(&mean, 2);
+    (mean, variance)
 }
