@@ -493,6 +493,7 @@ fn conv_rule<T: Real>(
         input,
         weight: pack_weight(isa, weight, bias.len(), input.c, *window),
         transposed: OnceLock::new(),
+        phases: OnceLock::new(),
         bias: real(bias),
         activation,
         residual,

@@ -24,7 +24,7 @@ const A_BLOCK: usize = 128 * 1024;
 const AHEAD: usize = 4096;
 
 /// Multiply-adds below which sharing a product costs more than it saves: about ten microseconds of one core.
-const SHARED: usize = 512 * 1024;
+pub(crate) const SHARED: usize = 512 * 1024;
 
 /// The right-hand side of a product, packed for one instruction set.
 pub struct Packed<T: Real> {
@@ -113,7 +113,7 @@ impl<T: Real> Packed<T> {
         Packed::new(isa, self.n, self.k, &rows, self.k, 1)
     }
 
-    fn right(&self) -> Right<'_, T> {
+    pub(crate) fn right(&self) -> Right<'_, T> {
         Right { k: self.k, n: self.n, isa: self.isa, data: &self.data }
     }
 
@@ -174,7 +174,7 @@ fn pack<T: Real>(isa: Isa, k: usize, n: usize, source: &[T], row: usize, column:
 
 impl<T: Real> Right<'_, T> {
     /// Writes element (i, j) to `to[i·row + j·column]`.
-    fn unpack(&self, to: &mut [T], row: usize, column: usize) {
+    pub(crate) fn unpack(&self, to: &mut [T], row: usize, column: usize) {
         let columns = packed_columns(self.isa, self.n);
         for k0 in (0..self.k).step_by(KC) {
             let depth = KC.min(self.k - k0);
@@ -253,6 +253,68 @@ impl<'a, T> Left<'a, T> {
     }
 }
 
+/// Where the rows of A and of C lie.
+pub(crate) trait Source<T: Real>: Copy {
+    /// Whether `m` rows of `k` values are there; k > 0.
+    fn fits(self, m: usize, k: usize) -> bool;
+
+    /// Where rows `i0..i0 + R` of C begin; later rows begin later.
+    fn places<const R: usize>(self, i0: usize) -> [usize; R];
+
+    /// acc + A·B of rows `i0..i0 + R` of A and `depth` terms from `k0` on.
+    ///
+    /// # Safety
+    /// The source fits `i0 + R` rows of `k0 + depth` values, `b` reaches depth·N registers.
+    unsafe fn product<V: Vector<T>, const N: usize, const R: usize>(
+        self,
+        start: [[V; N]; R],
+        i0: usize,
+        k0: usize,
+        b: *const T,
+        depth: usize,
+    ) -> [[V; N]; R];
+}
+
+/// Rows at one distance, in A as in C.
+#[derive(Clone, Copy)]
+pub(crate) struct Even<'a, T> {
+    pub(crate) left: Left<'a, T>,
+    /// Distance between rows of C.
+    pub(crate) ldc: usize,
+}
+
+impl<T: Real> Source<T> for Even<'_, T> {
+    fn fits(self, m: usize, k: usize) -> bool {
+        self.left.data.len() > (m - 1) * self.left.row + (k - 1) * self.left.column
+    }
+
+    #[inline(always)]
+    fn places<const R: usize>(self, i0: usize) -> [usize; R] {
+        let mut at = [0; R];
+        for i in 0..R {
+            at[i] = (i0 + i) * self.ldc;
+        }
+        at
+    }
+
+    #[inline(always)]
+    unsafe fn product<V: Vector<T>, const N: usize, const R: usize>(
+        self,
+        start: [[V; N]; R],
+        i0: usize,
+        k0: usize,
+        b: *const T,
+        depth: usize,
+    ) -> [[V; N]; R] {
+        let Left { data, row, column } = self.left;
+        // SAFETY: the caller's promise.
+        unsafe {
+            let a = data.as_ptr().add(i0 * row + k0 * column);
+            product::<T, V, N, R>(start, a, row, column, b, depth)
+        }
+    }
+}
+
 /// What is done to an element of the product before it is stored.
 pub struct Epilogue<'a, T: Real> {
     /// Added to every row; `n` values.
@@ -323,17 +385,17 @@ pub fn gemm<T: Real>(
     ldc: usize,
     epilogue: Epilogue<T>,
 ) {
-    multiply(isa, m, a, b.right(), c, ldc, epilogue);
+    assert!(ldc >= b.n, "the rows of C overlap");
+    multiply(isa, m, Even { left: a, ldc }, b.right(), c, epilogue);
 }
 
-/// [`gemm`] with a matrix of a [`Stack`].
-pub(crate) fn multiply<T: Real>(
+/// [`gemm`] with rows wherever they lie.
+pub(crate) fn multiply<T: Real, A: Source<T>>(
     isa: Isa,
     m: usize,
-    a: Left<T>,
+    a: A,
     b: Right<T>,
     c: &mut [T],
-    ldc: usize,
     epilogue: Epilogue<T>,
 ) {
     let (k, n) = (b.k, b.n);
@@ -341,21 +403,22 @@ pub(crate) fn multiply<T: Real>(
         return;
     }
     assert_eq!(b.isa, isa, "B was packed for another instruction set");
-    let reach = (m - 1) * ldc + n;
-    assert!(c.len() >= reach && ldc >= n, "C is too short");
-    assert!(k == 0 || a.data.len() > (m - 1) * a.row + (k - 1) * a.column, "A is too short");
+    let [last] = a.places::<1>(m - 1);
+    let reach = last + n;
+    assert!(c.len() >= reach, "C is too short");
+    assert!(k == 0 || a.fits(m, k), "A is too short");
     assert!(epilogue.bias.is_none_or(|x| x.len() >= n), "the bias is too short");
     assert!(epilogue.residual.is_none_or(|x| x.len() >= reach), "the residual is too short");
     assert!(epilogue.derivative.as_ref().is_none_or(|x| x.len() >= reach), "the derivative is too short");
     assert!(epilogue.slope.is_none_or(|x| x.values().len() >= reach), "the slope is too short");
-    let mut job = Job { m, a, b, c, ldc, epilogue };
+    let mut job = Job { m, a, b, c, epilogue };
     match isa {
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the variant is made by `Isa::available`, which checked the machine.
         Isa::Avx512 => unsafe {
             with_avx512(
                 #[inline(always)]
-                || run::<T, T::Avx512, T::Avx2, true>(&mut job),
+                || run::<T, A, T::Avx512, T::Avx2, true>(&mut job),
             )
         },
         #[cfg(target_arch = "x86_64")]
@@ -363,10 +426,10 @@ pub(crate) fn multiply<T: Real>(
         Isa::Avx2 => unsafe {
             with_avx2(
                 #[inline(always)]
-                || run::<T, T::Avx2, T::Avx2, false>(&mut job),
+                || run::<T, A, T::Avx2, T::Avx2, false>(&mut job),
             )
         },
-        Isa::Portable => run::<T, Plain<T, 8, false>, Plain<T, 8, false>, false>(&mut job),
+        Isa::Portable => run::<T, A, Plain<T, 8, false>, Plain<T, 8, false>, false>(&mut job),
     }
 }
 
@@ -397,12 +460,11 @@ pub(crate) fn gemm_shared<T: Real>(
     );
 }
 
-struct Job<'a, 'b, T: Real> {
+struct Job<'a, 'b, T: Real, A: Source<T>> {
     m: usize,
-    a: Left<'a, T>,
+    a: A,
     b: Right<'a, T>,
     c: &'a mut [T],
-    ldc: usize,
     epilogue: Epilogue<'b, T>,
 }
 
@@ -420,7 +482,7 @@ struct Strip<'a, T> {
 }
 
 #[inline(always)]
-fn run<T: Real, V: Vector<T>, H: Vector<T>, const WIDE: bool>(job: &mut Job<T>) {
+fn run<T: Real, A: Source<T>, V: Vector<T>, H: Vector<T>, const WIDE: bool>(job: &mut Job<T, A>) {
     let b = job.b;
     let columns = packed_columns(b.isa, b.n);
     let m_block = (A_BLOCK / b.k.clamp(1, KC)).next_multiple_of(24).max(24);
@@ -434,9 +496,9 @@ fn run<T: Real, V: Vector<T>, H: Vector<T>, const WIDE: bool>(job: &mut Job<T>) 
                 let b = &b.data[k0 * columns + j0 * depth..][..depth * width];
                 let strip = Strip { m0, m1, j0, width, k0, b, first, last };
                 if WIDE {
-                    wide::<T, V, H>(job, strip);
+                    wide::<T, A, V, H>(job, strip);
                 } else {
-                    narrow::<T, V>(job, strip);
+                    narrow::<T, A, V>(job, strip);
                 }
             }
         }
@@ -449,71 +511,88 @@ fn run<T: Real, V: Vector<T>, H: Vector<T>, const WIDE: bool>(job: &mut Job<T>) 
 
 /// Tiles of 12×32, 8×24 or 12×16: 24 of the 32 registers of AVX-512 hold sums. `H` is half a `V`.
 #[inline(always)]
-fn wide<T: Real, V: Vector<T>, H: Vector<T>>(job: &mut Job<T>, strip: Strip<T>) {
+fn wide<T: Real, A: Source<T>, V: Vector<T>, H: Vector<T>>(job: &mut Job<T, A>, strip: Strip<T>) {
     match strip.width {
-        32 => rows::<T, V, 2, 12, 6, 3>(job, strip),
-        24 => rows::<T, H, 3, 8, 4, 2>(job, strip),
-        _ => rows::<T, H, 2, 12, 6, 3>(job, strip),
+        32 => rows::<T, A, V, 2, 12, 6, 3>(job, strip),
+        24 => rows::<T, A, H, 3, 8, 4, 2>(job, strip),
+        _ => rows::<T, A, H, 2, 12, 6, 3>(job, strip),
     }
 }
 
 /// Tiles of 6×16 or 12×8: 12 of the 16 registers of AVX2 hold sums.
 #[inline(always)]
-fn narrow<T: Real, V: Vector<T>>(job: &mut Job<T>, strip: Strip<T>) {
+fn narrow<T: Real, A: Source<T>, V: Vector<T>>(job: &mut Job<T, A>, strip: Strip<T>) {
     match strip.width {
-        16 => rows::<T, V, 2, 6, 3, 2>(job, strip),
-        _ => rows::<T, V, 1, 12, 6, 3>(job, strip),
+        16 => rows::<T, A, V, 2, 6, 3, 2>(job, strip),
+        _ => rows::<T, A, V, 1, 12, 6, 3>(job, strip),
     }
 }
 
 /// The rows of a strip in tiles of `R1`, the rest in tiles of `R2` and `R3`, then singly.
 #[inline(always)]
-fn rows<T: Real, V: Vector<T>, const N: usize, const R1: usize, const R2: usize, const R3: usize>(
-    job: &mut Job<T>,
+fn rows<
+    T: Real,
+    A: Source<T>,
+    V: Vector<T>,
+    const N: usize,
+    const R1: usize,
+    const R2: usize,
+    const R3: usize,
+>(
+    job: &mut Job<T, A>,
     strip: Strip<T>,
 ) {
     let (mut i, end) = (strip.m0, strip.m1);
     while i + R1 <= end {
-        tile::<T, V, N, R1>(job, strip, i);
+        tile::<T, A, V, N, R1>(job, strip, i);
         i += R1;
     }
     while i + R2 <= end {
-        tile::<T, V, N, R2>(job, strip, i);
+        tile::<T, A, V, N, R2>(job, strip, i);
         i += R2;
     }
     while i + R3 <= end {
-        tile::<T, V, N, R3>(job, strip, i);
+        tile::<T, A, V, N, R3>(job, strip, i);
         i += R3;
     }
     while i < end {
-        tile::<T, V, N, 1>(job, strip, i);
+        tile::<T, A, V, N, 1>(job, strip, i);
         i += 1;
     }
 }
 
 /// One tile of C: `R` rows from `i0` by `N` registers, over one block of k.
 #[inline(always)]
-fn tile<T: Real, V: Vector<T>, const N: usize, const R: usize>(job: &mut Job<T>, strip: Strip<T>, i0: usize) {
+fn tile<T: Real, A: Source<T>, V: Vector<T>, const N: usize, const R: usize>(
+    job: &mut Job<T, A>,
+    strip: Strip<T>,
+    i0: usize,
+) {
     let Strip { j0, k0, b, first, last, .. } = strip;
     let width = strip.width.min(job.b.n - j0);
     let whole = width == N * V::LANES;
+    let places = job.a.places::<R>(i0);
+    let added = last.then_some(job.epilogue.residual).flatten();
+    let factor = last.then(|| job.epilogue.slope.map(|s| s.values())).flatten();
+    for other in [added, factor].into_iter().flatten() {
+        // What the product meets at its end comes meanwhile: rows of C lie too far apart for the processor to foresee.
+        for place in places {
+            prefetch_lines(&other[place + j0..place + j0 + width]);
+            prefetch_lines(&job.c[place + j0..place + j0 + width]);
+        }
+    }
     let mut acc = [[V::splat(T::ZERO); N]; R];
     if !first || job.epilogue.accumulate {
         for i in 0..R {
-            let at = (i0 + i) * job.ldc + j0;
+            let at = places[i] + j0;
             acc[i] = load_row(&job.c[at..at + width], whole);
         }
     }
     let depth = b.len() / (N * V::LANES);
-    let (row, column) = (job.a.row, job.a.column);
-    // SAFETY: `gemm` checked that A reaches (m − 1)·row + (k − 1)·column; i0 + R ≤ m and
-    // k0 + depth ≤ k; b holds depth·N registers.
-    acc = unsafe {
-        let a = job.a.data.as_ptr().add(i0 * row + k0 * column);
-        product::<T, V, N, R>(acc, a, row, column, b.as_ptr(), depth)
-    };
+    // SAFETY: `multiply` checked that A fits; i0 + R ≤ m and k0 + depth ≤ k; b holds depth·N registers.
+    acc = unsafe { job.a.product::<V, N, R>(acc, i0, k0, b.as_ptr(), depth) };
     for i in 0..R {
-        let at = (i0 + i) * job.ldc + j0;
+        let at = places[i] + j0;
         if last {
             acc[i] = finish::<T, V, N>(&mut job.epilogue, acc[i], j0, at, width, whole);
         }
@@ -538,9 +617,7 @@ unsafe fn product<T: Real, V: Vector<T>, const N: usize, const R: usize>(
     let mut acc = start;
     let (mut a, mut b) = (a, b);
     for _ in 0..depth {
-        for line in (0..N * V::LANES).step_by(64 / size_of::<T>()) {
-            prefetch(b.wrapping_add(AHEAD / size_of::<T>() + line));
-        }
+        prefetch_row::<T, V, N>(b);
         // SAFETY: the caller's promise.
         unsafe {
             let mut b_row = [V::splat(T::ZERO); N];
@@ -558,6 +635,22 @@ unsafe fn product<T: Real, V: Vector<T>, const N: usize, const R: usize>(
         }
     }
     acc
+}
+
+/// Asks for the row of B that lies [`AHEAD`] of the one at `b`, wherever that is.
+#[inline(always)]
+pub(crate) fn prefetch_row<T: Real, V: Vector<T>, const N: usize>(b: *const T) {
+    for at in (0..N * V::LANES).step_by(64 / size_of::<T>()) {
+        prefetch(b.wrapping_add(AHEAD / size_of::<T>() + at));
+    }
+}
+
+/// Asks for `values`.
+#[inline(always)]
+fn prefetch_lines<T: Real>(values: &[T]) {
+    for at in (0..values.len()).step_by(64 / size_of::<T>()) {
+        prefetch(values.as_ptr().wrapping_add(at));
+    }
 }
 
 /// Asks for the cache line at `from`, wherever that points.

@@ -3,5 +3,6 @@
 pub mod gemm;
 pub mod isa;
 pub mod math;
+pub(crate) mod patches;
 pub(crate) mod vector;
 pub(crate) mod winograd;

@@ -1,16 +1,18 @@
 //! Convolution and linear layer as one matrix product, with bias, residual and
 //! activation in its epilogue.
 
-use crate::kernel::gemm::{Epilogue, Left, Packed, gemm_shared};
+use crate::kernel::gemm::{Epilogue, Left, Packed, SHARED, gemm_shared, multiply};
 use crate::kernel::isa::Isa;
+use crate::kernel::patches::{Distance, Patches};
 use crate::op::activation::{Activation, jet_in_place, pull_back};
 use crate::op::{Back, Rule, Saved};
 use crate::real::Real;
 use crate::tensor::{Gradients, Shape, Tensor, Workspace};
+use std::ops::Range;
 use std::sync::OnceLock;
 
-/// Rows of patches gathered between two products: with 9·64 channels they fill an L2 cache.
-const PATCH_ROWS: usize = 192;
+/// Output rows of a product whose taps are then added up: with 7·7·3 taps they stay in an L2 cache.
+const SPILLED: usize = 192;
 
 /// Where a kernel of `kh`×`kw` looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,12 +80,134 @@ pub(crate) struct ConvRule<T: Real> {
     pub(crate) window: Window,
     pub(crate) input: Shape,
     pub(crate) weight: Packed<T>,
-    /// Packed when the first vjp asks for it.
+    /// Its transpose, packed when the first vjp asks for it: of a point, or of few input channels.
     pub(crate) transposed: OnceLock<Packed<T>>,
+    /// The same of other windows.
+    pub(crate) phases: OnceLock<Vec<Phase<T>>>,
     pub(crate) bias: Vec<T>,
     pub(crate) activation: Activation,
     /// Whether the second input is added before the activation.
     pub(crate) residual: bool,
+}
+
+/// The pixels of the input that are seen through the same taps: one in `stride` both ways. Their gradient is a
+/// convolution of stride 1 with these taps.
+pub(crate) struct Phase<T: Real> {
+    down: Direction,
+    across: Direction,
+    /// (taps·out)×in.
+    weight: Packed<T>,
+}
+
+/// One direction of a phase.
+#[derive(Clone, Copy)]
+struct Direction {
+    /// The first pixel.
+    first: usize,
+    /// Taps through which it is seen.
+    taps: usize,
+    /// The first output that sees it; below 0 where none is there.
+    from: isize,
+}
+
+impl Direction {
+    /// All phases of one direction.
+    fn all(kernel: usize, stride: usize, padding: usize) -> Vec<Direction> {
+        let phase = |residue: usize| {
+            let taps = kernel.saturating_sub(residue).div_ceil(stride);
+            let first = (residue + stride - padding % stride) % stride;
+            let last = ((first + padding - residue) / stride) as isize;
+            Direction { first, taps, from: last + 1 - taps as isize }
+        };
+        (0..stride).map(phase).collect()
+    }
+
+    /// Pixels before `end`.
+    fn count(self, stride: usize, end: usize) -> usize {
+        end.saturating_sub(self.first).div_ceil(stride)
+    }
+}
+
+/// An image of `c` channels, `w` pixels wide, whose first pixel is `top` rows above and `left` columns to the left of
+/// what it shows.
+struct Padded<'a, T> {
+    data: &'a [T],
+    w: usize,
+    c: usize,
+    /// From a pixel to the next.
+    pitch: usize,
+    top: usize,
+    left: usize,
+}
+
+impl<T> Padded<'_, T> {
+    /// What kernels `taps` wide see from the pixel at `start` on, `stride` pixels apart; `row` and `column` say where
+    /// the results of a `width` of them go.
+    fn patches(
+        &self,
+        start: usize,
+        stride: usize,
+        taps: usize,
+        width: usize,
+        (row, column): (usize, usize),
+    ) -> Patches<'_, T> {
+        let below = self.w * self.pitch;
+        // Pixels without gaps are one run.
+        let (run, runs) = if self.pitch == self.c { (taps * self.c, 1) } else { (self.c, taps) };
+        Patches {
+            image: &self.data[start * self.pitch..],
+            width,
+            row: Distance { from: stride * below, to: row },
+            column: Distance { from: stride * self.pitch, to: column },
+            run,
+            runs,
+            beside: run.max(self.pitch),
+            below,
+        }
+    }
+}
+
+/// Values from a pixel of `c` channels to the next, where the product reads every `stride`-th: were they a multiple of
+/// 4 KiB apart, the rows of a product would push each other out of the first-level cache.
+fn pitch(c: usize, stride: usize) -> usize {
+    if (stride * c).is_multiple_of(1024) { c + 16 } else { c }
+}
+
+/// Height and width of what the kernels of all outputs cover, padding included.
+fn covered(window: Window, output: Shape) -> (usize, usize) {
+    let size = |outputs: usize, k: usize| (outputs.max(1) - 1) * window.stride + k;
+    (size(output.h, window.kh), size(output.w, window.kw))
+}
+
+/// Copies `x` into the middle of `to`, `h`×`w` pixels at distance `pitch`, with zeros around; what lies outside is cut
+/// off.
+fn pad<T: Real>(
+    x: &[T],
+    shape: Shape,
+    pitch: usize,
+    (top, left): (usize, usize),
+    (h, w): (usize, usize),
+    to: &mut [T],
+) {
+    let c = shape.c;
+    let columns = shape.w.min(w - left);
+    for (y, row) in to[..h * w * pitch].chunks_exact_mut(w * pitch).enumerate() {
+        let Some(y) = y.checked_sub(top).filter(|&y| y < shape.h) else {
+            row.fill(T::ZERO);
+            continue;
+        };
+        row[..left * pitch].fill(T::ZERO);
+        row[(left + columns) * pitch..].fill(T::ZERO);
+        let inside = &mut row[left * pitch..(left + columns) * pitch];
+        let x = &x[y * shape.w * c..][..columns * c];
+        if pitch == c {
+            inside.copy_from_slice(x);
+        } else {
+            for (pixel, x) in inside.chunks_exact_mut(pitch).zip(x.chunks_exact(c)) {
+                pixel[..c].copy_from_slice(x);
+            }
+        }
+    }
 }
 
 /// Packs the upstream layout out×in×kh×kw as the matrix (kh·kw·in)×out.
@@ -108,46 +232,178 @@ pub(crate) fn pack_weight<T: Real>(
 }
 
 impl<T: Real> ConvRule<T> {
-    /// Copies the patches of output rows `from..to` into `patches`, zeros outside.
-    fn gather(&self, x: &[T], shape: Shape, from: usize, to: usize, patches: &mut [T]) {
+    /// The phases of the vjp.
+    fn phases(&self, isa: Isa) -> Vec<Phase<T>> {
         let w = self.window;
-        let input = self.input;
-        let k = w.kh * w.kw * input.c;
-        for (row, patch) in (from..to).zip(patches.chunks_exact_mut(k)) {
-            self.spans(shape, row, |at, span| match span {
-                Some(i) => patch[at..at + input.c].copy_from_slice(&x[i..i + input.c]),
-                None => patch[at..at + input.c].fill(T::ZERO),
-            });
-        }
-    }
-
-    /// Adds patches back to where they came from: the transpose of `gather`.
-    fn scatter(&self, patches: &[T], shape: Shape, from: usize, to: usize, dx: &mut [T]) {
-        let w = self.window;
+        let (k, n) = (self.weight.k(), self.weight.n());
+        let mut all = vec![T::ZERO; k * n];
+        self.weight.right().unpack(&mut all, n, 1);
         let c = self.input.c;
-        let k = w.kh * w.kw * c;
-        for (row, patch) in (from..to).zip(patches.chunks_exact(k)) {
-            self.spans(shape, row, |at, span| {
-                if let Some(i) = span {
-                    dx[i..i + c].iter_mut().zip(&patch[at..at + c]).for_each(|(d, p)| *d += *p);
+        let mut phases = Vec::new();
+        for (a, down) in Direction::all(w.kh, w.stride, w.top).into_iter().enumerate() {
+            for (b, across) in Direction::all(w.kw, w.stride, w.left).into_iter().enumerate() {
+                let k = down.taps * across.taps * n;
+                if k == 0 {
+                    continue;
                 }
-            });
-        }
-    }
-
-    /// Calls `visit(offset in the patch, offset in the input if inside)` for every tap of an output row.
-    #[inline(always)]
-    fn spans(&self, shape: Shape, row: usize, mut visit: impl FnMut(usize, Option<usize>)) {
-        let (w, input) = (self.window, self.input);
-        let (oy, ox) = (row / shape.w, row % shape.w);
-        for ky in 0..w.kh {
-            let iy = (oy * w.stride + ky).wrapping_sub(w.top);
-            for kx in 0..w.kw {
-                let ix = (ox * w.stride + kx).wrapping_sub(w.left);
-                let inside = iy < input.h && ix < input.w;
-                visit((ky * w.kw + kx) * input.c, inside.then(|| (iy * input.w + ix) * input.c));
+                let mut rows = vec![T::ZERO; c * k];
+                for i in 0..down.taps {
+                    for j in 0..across.taps {
+                        // The first output sees the pixel through its last tap.
+                        let ky = a + (down.taps - 1 - i) * w.stride;
+                        let kx = b + (across.taps - 1 - j) * w.stride;
+                        for channel in 0..c {
+                            let tap = &all[((ky * w.kw + kx) * c + channel) * n..][..n];
+                            rows[channel * k + (i * across.taps + j) * n..][..n].copy_from_slice(tap);
+                        }
+                    }
+                }
+                phases.push(Phase { down, across, weight: Packed::new(isa, k, c, &rows, 1, k) });
             }
         }
+        phases
+    }
+
+    /// Rows `rows` of the output's first plane in `y`, which begins there, as does what the epilogue holds.
+    fn push(
+        &self,
+        (threads, isa): (usize, Isa),
+        image: &Padded<T>,
+        shape: Shape,
+        rows: Range<usize>,
+        y: &mut [T],
+        epilogue: Epilogue<T>,
+    ) {
+        let w = self.window;
+        let m = rows.len() * shape.w;
+        if threads > 1 && rows.len() > 1 && m * self.weight.k() * self.weight.n() >= SHARED {
+            let mine = threads / 2;
+            let middle = rows.start + (rows.len() * mine / threads).max(1);
+            let at = (middle - rows.start) * shape.w * shape.c;
+            let (y1, y2) = y.split_at_mut(at);
+            let (first, second) = epilogue.split_at(at);
+            rayon::join(
+                || self.push((mine, isa), image, shape, rows.start..middle, y1, first),
+                || self.push((threads - mine, isa), image, shape, middle..rows.end, y2, second),
+            );
+            return;
+        }
+        let start = rows.start * w.stride * image.w;
+        let patches = image.patches(start, w.stride, w.kw, shape.w, (shape.w * shape.c, shape.c));
+        multiply(isa, m, patches, self.weight.right(), y, epilogue);
+    }
+
+    /// Rows `rows` of the input's gradient in `dx`, which begins there, as does the slope it is multiplied by.
+    fn pull(
+        &self,
+        (threads, isa): (usize, Isa),
+        phases: &[Phase<T>],
+        grad: &Padded<T>,
+        rows: Range<usize>,
+        dx: &mut [T],
+        epilogue: Epilogue<T>,
+    ) {
+        let (Shape { w, c, .. }, stride) = (self.input, self.window.stride);
+        let work = self.weight.k() * self.weight.n() * rows.len() * w / (stride * stride);
+        if threads > 1 && rows.len() > 1 && work >= SHARED {
+            let mine = threads / 2;
+            let middle = rows.start + (rows.len() * mine / threads).max(1);
+            let (dx1, dx2) = dx.split_at_mut((middle - rows.start) * w * c);
+            let (first, second) = epilogue.split_at((middle - rows.start) * w * c);
+            rayon::join(
+                || self.pull((mine, isa), phases, grad, rows.start..middle, dx1, first),
+                || self.pull((threads - mine, isa), phases, grad, middle..rows.end, dx2, second),
+            );
+            return;
+        }
+        for Phase { down, across, weight } in phases {
+            let before = down.count(stride, rows.start);
+            let (height, width) = (down.count(stride, rows.end) - before, across.count(stride, w));
+            if height * width == 0 {
+                continue;
+            }
+            let at = ((down.first + before * stride - rows.start) * w + across.first) * c;
+            let y = before.wrapping_add_signed(down.from + grad.top as isize);
+            let x = (across.from + grad.left as isize) as usize;
+            let to = (stride * w * c, stride * c);
+            let patches = grad.patches(y * grad.w + x, 1, across.taps, width, to);
+            let (accumulate, slope) = (epilogue.accumulate, epilogue.slope.map(|s| s.from(at)));
+            let epilogue = Epilogue { accumulate, slope, ..Default::default() };
+            multiply(isa, height * width, patches, weight.right(), &mut dx[at..], epilogue);
+        }
+    }
+
+    /// Gradient towards an input of channels that would leave most of a register idle: the product gives all taps of an
+    /// output side by side, and they are added up where they belong.
+    fn spill(&self, ws: &mut Workspace<T>, grad: &Tensor<T>, dx: &mut Tensor<T>, accumulate: bool) {
+        let (window, input, shape) = (self.window, self.input, grad.shape);
+        let (h, w) = covered(window, shape);
+        let (h, w) = (h.max(window.top + input.h), w.max(window.left + input.w));
+        let isa = ws.isa;
+        let transposed = self.transposed.get_or_init(|| self.weight.transposed(isa));
+        let k = transposed.n();
+        let run = window.kw * input.c;
+        let mut sums = ws.pool.take_zeroed(h * w * input.c);
+        let mut taps = ws.pool.take(SPILLED.min(shape.rows()) * k);
+        for from in (0..shape.rows()).step_by(SPILLED) {
+            let to = shape.rows().min(from + SPILLED);
+            let rows = Left::rows(&grad.data[from * shape.c..to * shape.c], shape.c);
+            let epilogue = Epilogue::default();
+            gemm_shared(ws.threads, isa, to - from, rows, transposed, &mut taps, k, epilogue);
+            for (row, taps) in (from..to).zip(taps.chunks_exact(k)) {
+                let (y, x) = (row / shape.w * window.stride, row % shape.w * window.stride);
+                for (ky, taps) in taps.chunks_exact(run).enumerate() {
+                    let sums = &mut sums[((y + ky) * w + x) * input.c..][..run];
+                    sums.iter_mut().zip(taps).for_each(|(s, t)| *s += *t);
+                }
+            }
+        }
+        for (y, dx) in dx.data.chunks_exact_mut(input.w * input.c).enumerate() {
+            let sums = &sums[((window.top + y) * w + window.left) * input.c..][..dx.len()];
+            if accumulate {
+                dx.iter_mut().zip(sums).for_each(|(d, s)| *d += *s);
+            } else {
+                dx.copy_from_slice(sums);
+            }
+        }
+        ws.pool.give(taps);
+        ws.pool.give(sums);
+    }
+
+    /// Gradient towards the input, for windows that see more than one pixel.
+    fn pull_window(
+        &self,
+        ws: &mut Workspace<T>,
+        phases: &[Phase<T>],
+        grad: &Tensor<T>,
+        dx: &mut Tensor<T>,
+        epilogue: Epilogue<T>,
+    ) {
+        let (input, stride) = (self.input, self.window.stride);
+        let whole = phases.len() == stride * stride;
+        if !whole && !epilogue.accumulate {
+            // Between the taps nothing is seen.
+            dx.data.fill(T::ZERO);
+        }
+        // From the first output that a pixel would ask for to the last.
+        let reach = |direction: fn(&Phase<T>) -> Direction, length: usize, size: usize| {
+            let before = phases.iter().map(|p| -direction(p).from).max().unwrap_or(0).max(0);
+            let end = |p: &Phase<T>| {
+                let d = direction(p);
+                d.from + d.taps as isize - 1 + d.count(stride, length) as isize
+            };
+            let end = phases.iter().map(end).max().unwrap_or(0).max(size as isize);
+            (before as usize, (before + end) as usize)
+        };
+        let shape = grad.shape;
+        let (top, h) = reach(|p| p.down, input.h, shape.h);
+        let (left, w) = reach(|p| p.across, input.w, shape.w);
+        let pitch = pitch(shape.c, 1);
+        let mut padded = ws.pool.take(h * w * pitch);
+        pad(&grad.data, shape, pitch, (top, left), (h, w), &mut padded);
+        let image = Padded { data: &padded, w, c: shape.c, pitch, top, left };
+        self.pull((ws.threads, ws.isa), phases, &image, 0..input.h, &mut dx.data, epilogue);
+        ws.pool.give(padded);
     }
 }
 
@@ -165,58 +421,38 @@ impl<T: Real> Rule<T> for ConvRule<T> {
         let keep_slope = save && !self.activation.slope_from_output();
         let mut slope = keep_slope.then(|| ws.pool.take(shape.len()));
         let activation = if jet { Activation::Identity } else { self.activation };
-        let k = self.weight.k();
+        let (window, input) = (self.window, self.input);
+        let (h, w) = covered(window, shape);
+        let pitch = pitch(input.c, window.stride);
+        let inside = window.top == 0 && window.left == 0 && h <= input.h && w <= input.w;
+        let as_it_is = window.is_point() || (inside && pitch == input.c);
+        let mut edged = (!as_it_is).then(|| ws.pool.take(h * w * pitch));
         for p in 0..planes {
-            let bias = (p == 0).then_some(&self.bias[..]);
-            let residual = self.residual.then(|| x[1].plane(p));
-            if self.window.is_point() {
-                let epilogue = Epilogue {
-                    bias,
-                    residual,
-                    accumulate: false,
-                    slope: None,
-                    activation,
-                    derivative: slope.as_deref_mut(),
-                };
-                let left = Left::rows(x[0].plane(p), k);
-                gemm_shared(
-                    ws.threads,
-                    ws.isa,
-                    shape.rows(),
-                    left,
-                    &self.weight,
-                    y.plane_mut(p),
-                    shape.c,
-                    epilogue,
-                );
+            let epilogue = Epilogue {
+                bias: (p == 0).then_some(&self.bias[..]),
+                residual: self.residual.then(|| x[1].plane(p)),
+                activation,
+                derivative: slope.as_deref_mut(),
+                ..Default::default()
+            };
+            let (image, out) = (x[0].plane(p), y.plane_mut(p));
+            if window.is_point() {
+                let left = Left::rows(image, self.weight.k());
+                gemm_shared(ws.threads, ws.isa, shape.rows(), left, &self.weight, out, shape.c, epilogue);
                 continue;
             }
-            let mut patches = ws.pool.take(PATCH_ROWS.min(shape.rows()) * k);
-            for from in (0..shape.rows()).step_by(PATCH_ROWS) {
-                let to = shape.rows().min(from + PATCH_ROWS);
-                self.gather(x[0].plane(p), shape, from, to, &mut patches);
-                let (a, b) = (from * shape.c, to * shape.c);
-                let epilogue = Epilogue {
-                    bias,
-                    residual: residual.map(|r| &r[a..b]),
-                    accumulate: false,
-                    slope: None,
-                    activation,
-                    derivative: slope.as_deref_mut().map(|s| &mut s[a..b]),
-                };
-                let out = &mut y.plane_mut(p)[a..b];
-                gemm_shared(
-                    ws.threads,
-                    ws.isa,
-                    to - from,
-                    Left::rows(&patches, k),
-                    &self.weight,
-                    out,
-                    shape.c,
-                    epilogue,
-                );
-            }
-            ws.pool.give(patches);
+            let image = match &mut edged {
+                Some(edged) => {
+                    let corner = (window.top, window.left);
+                    pad(image, input, pitch, corner, (h, w), edged);
+                    Padded { data: edged, w, c: input.c, pitch, top: corner.0, left: corner.1 }
+                }
+                None => Padded { data: image, w: input.w, c: input.c, pitch, top: 0, left: 0 },
+            };
+            self.push((ws.threads, ws.isa), &image, shape, 0..shape.h, out, epilogue);
+        }
+        if let Some(edged) = edged {
+            ws.pool.give(edged);
         }
         if jet && self.activation != Activation::Identity {
             jet_in_place(ws.isa, self.activation, &mut y);
@@ -231,49 +467,23 @@ impl<T: Real> Rule<T> for ConvRule<T> {
         if let Some(slope) = back.saved {
             ws.pool.give(slope);
         }
-        let shape = grad.shape;
-        let isa = ws.isa;
-        let transposed = self.transposed.get_or_init(|| self.weight.transposed(isa));
+        let (shape, isa) = (grad.shape, ws.isa);
         let (mut dx, fresh) = into.open(ws, back.nodes[0], self.input);
-        let mut pulled = false;
+        let mut slope = back.slopes[0];
+        let epilogue = Epilogue { accumulate: !fresh, slope, ..Default::default() };
         if self.window.is_point() {
-            let slope = back.slopes[0];
-            pulled = slope.is_some();
-            let epilogue = Epilogue { accumulate: !fresh, slope, ..Default::default() };
-            gemm_shared(
-                ws.threads,
-                isa,
-                shape.rows(),
-                Left::rows(&grad.data, shape.c),
-                transposed,
-                &mut dx.data,
-                self.input.c,
-                epilogue,
-            );
+            let transposed = self.transposed.get_or_init(|| self.weight.transposed(isa));
+            let left = Left::rows(&grad.data, shape.c);
+            let c = self.input.c;
+            gemm_shared(ws.threads, isa, shape.rows(), left, transposed, &mut dx.data, c, epilogue);
+        } else if self.input.c < 8 {
+            self.spill(ws, &grad, &mut dx, !fresh);
+            slope = None;
         } else {
-            if fresh {
-                dx.data.fill(T::ZERO);
-            }
-            let k = transposed.n();
-            let mut patches = ws.pool.take(PATCH_ROWS.min(shape.rows()) * k);
-            for from in (0..shape.rows()).step_by(PATCH_ROWS) {
-                let to = shape.rows().min(from + PATCH_ROWS);
-                let rows = Left::rows(&grad.data[from * shape.c..to * shape.c], shape.c);
-                gemm_shared(
-                    ws.threads,
-                    isa,
-                    to - from,
-                    rows,
-                    transposed,
-                    &mut patches,
-                    k,
-                    Epilogue::default(),
-                );
-                self.scatter(&patches, shape, from, to, &mut dx.data);
-            }
-            ws.pool.give(patches);
+            let phases = self.phases.get_or_init(|| self.phases(isa));
+            self.pull_window(ws, phases, &grad, &mut dx, epilogue);
         }
-        into.finish(ws, back.nodes[0], dx, pulled);
+        into.finish(ws, back.nodes[0], dx, slope.is_some());
         if self.residual {
             into.add(ws, back.nodes[1], grad);
         } else {

@@ -18,6 +18,11 @@ use crate::tensor::{Gradients, Shape, Tensor, Workspace};
 pub(crate) fn choose(window: Window, input: Shape, output: Shape) -> Option<Scheme> {
     let schemes: &[Scheme] = match (window.kh, window.kw, window.stride) {
         (3, 3, 1) => &[Scheme::square(4, 3), Scheme::square(2, 3)],
+        (5, 5, 1) => &[Scheme::square(2, 5)],
+        (1, 7, 1) => &[Scheme::across(2, 7)],
+        (7, 1, 1) => &[Scheme::down(2, 7)],
+        (1, 3, 1) => &[Scheme::across(4, 3)],
+        (3, 1, 1) => &[Scheme::down(4, 3)],
         _ => return None,
     };
     let (k, n) = (input.c, output.c);
@@ -151,25 +156,41 @@ mod tests {
     #[test]
     fn the_rule_chooses() {
         let (none, two, four) = (None, Some(Scheme::square(2, 3)), Some(Scheme::square(4, 3)));
-        for ((h, w), (input, out), expected) in [
-            ((56, 56), (64, 64), four),
-            ((28, 28), (128, 128), four),
-            ((14, 14), (256, 256), four),
-            ((7, 7), (512, 512), two),
-            ((147, 147), (32, 64), four),
-            ((8, 8), (448, 384), two),
-            ((3, 3), (512, 512), none),
-            ((224, 224), (3, 64), none),
-            ((14, 14), (24, 24), four),
-            ((13, 13), (21, 19), four),
-            ((10, 11), (33, 17), four),
-            ((7, 7), (40, 40), two),
-            ((8, 7), (16, 37), four),
+        let five = Some(Scheme::square(2, 5));
+        let (wide, tall) = (Some(Scheme::across(2, 7)), Some(Scheme::down(2, 7)));
+        let (row, column) = (Some(Scheme::across(4, 3)), Some(Scheme::down(4, 3)));
+        for ((kh, kw), (h, w), (input, out), expected) in [
+            ((3, 3), (56, 56), (64, 64), four),
+            ((3, 3), (28, 28), (128, 128), four),
+            ((3, 3), (14, 14), (256, 256), four),
+            ((3, 3), (7, 7), (512, 512), two),
+            ((3, 3), (147, 147), (32, 64), four),
+            ((3, 3), (8, 8), (448, 384), two),
+            ((3, 3), (3, 3), (512, 512), none),
+            ((3, 3), (224, 224), (3, 64), none),
+            ((5, 5), (35, 35), (48, 64), five),
+            ((1, 7), (17, 17), (192, 192), wide),
+            ((7, 1), (17, 17), (128, 128), tall),
+            ((1, 3), (8, 8), (384, 384), row),
+            ((3, 1), (8, 8), (384, 384), column),
+            ((2, 2), (56, 56), (64, 64), none),
+            ((3, 3), (14, 14), (24, 24), four),
+            ((3, 3), (13, 13), (21, 19), four),
+            ((3, 3), (10, 11), (33, 17), four),
+            ((3, 3), (7, 7), (40, 40), two),
+            ((3, 3), (8, 7), (16, 37), four),
+            ((5, 5), (9, 9), (19, 24), five),
+            ((5, 5), (9, 8), (24, 17), five),
+            ((1, 7), (13, 13), (17, 24), wide),
+            ((7, 1), (13, 13), (24, 17), tall),
+            ((1, 7), (12, 9), (16, 16), wide),
+            ((1, 3), (9, 9), (24, 24), row),
+            ((3, 1), (9, 10), (17, 33), column),
         ] {
             let (input, output) = (Shape::new(h, w, input), Shape::new(h, w, out));
-            let found = choose(Window::centred(3, 3, 1), input, output);
-            assert_eq!(found, expected, "{input} to {output}");
-            assert_eq!(choose(Window::centred(3, 3, 2), input, output), None);
+            let found = choose(Window::centred(kh, kw, 1), input, output);
+            assert_eq!(found, expected, "{kh}×{kw} on {input} to {output}");
+            assert_eq!(choose(Window::centred(kh, kw, 2), input, output), None);
         }
     }
 }

@@ -45,6 +45,13 @@ fn shapes() -> Vec<Case> {
         case(11, (10, 11), three(0, 2), (33, 17)),
         case(7, (7, 7), three(1, 1), (40, 40)),
         case(6, (8, 7), three(2, 1), (16, 37)),
+        case(9, (9, 9), Window::centred(5, 5, 1), (19, 24)),
+        case(11, (9, 8), Window { kh: 5, kw: 5, stride: 1, top: 1, left: 2 }, (24, 17)),
+        case(13, (13, 13), Window::centred(1, 7, 1), (17, 24)),
+        case(13, (13, 13), Window::centred(7, 1, 1), (24, 17)),
+        case(12, (12, 9), Window { kh: 1, kw: 7, stride: 1, top: 0, left: 2 }, (16, 16)),
+        case(9, (9, 9), Window::centred(1, 3, 1), (24, 24)),
+        case(10, (9, 10), Window { kh: 3, kw: 1, stride: 1, top: 1, left: 0 }, (17, 33)),
     ]
 }
 

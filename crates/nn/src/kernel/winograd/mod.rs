@@ -9,7 +9,7 @@
 //! the value of the kernel at 1/p: the weights of the vjp are those of the forward pass, transposed and reordered.
 //! p is chosen for small rounding errors (docs/accuracy.md); all tables are computed in f64.
 
-use crate::kernel::gemm::{Epilogue, Left, Stack, finish, load_row, multiply, store_row};
+use crate::kernel::gemm::{Epilogue, Even, Left, Stack, finish, load_row, multiply, store_row};
 use crate::kernel::isa::Isa;
 use crate::kernel::vector::{Vector, on_vector};
 use crate::real::Real;
@@ -96,6 +96,16 @@ impl Scheme {
     /// F(m×m, r×r).
     pub(crate) const fn square(out: usize, taps: usize) -> Self {
         Scheme { rows: Line { out, taps }, columns: Line { out, taps } }
+    }
+
+    /// F(m, r) along the rows of an image.
+    pub(crate) const fn across(out: usize, taps: usize) -> Self {
+        Scheme { rows: Line { out: 1, taps: 1 }, columns: Line { out, taps } }
+    }
+
+    /// F(m, r) along its columns.
+    pub(crate) const fn down(out: usize, taps: usize) -> Self {
+        Scheme { rows: Line { out, taps }, columns: Line { out: 1, taps: 1 } }
     }
 
     /// Matrix products.
@@ -258,7 +268,8 @@ impl<T: Real> Winograd<T> {
             for point in 0..points {
                 let left = Left::rows(&spread[point * spread_step..][..count * k], k);
                 let out = &mut product[point * product_step..][..count * n];
-                multiply(isa, count, left, self.weights.at(point), out, n, Epilogue::default());
+                let rows = Even { left, ldc: n };
+                multiply(isa, count, rows, self.weights.at(point), out, Epilogue::default());
             }
             on_vector!(isa, gather_tiles::<T>(&job, product, product_step, y, base, &mut epilogue));
         }
@@ -378,7 +389,12 @@ fn gather_line<T: Real, V: Vector<T>, const N: usize, const M: usize>(m: [V; N])
 fn spread_tiles<T: Real, V: Vector<T>>(job: &Tiles, x: &[T], zeros: &[T], to: &mut [T], step: usize) {
     match (job.scheme.rows.points(), job.scheme.columns.points()) {
         (4, 4) => spread::<T, V, 4, 4>(job, x, zeros, to, step),
-        _ => spread::<T, V, 6, 6>(job, x, zeros, to, step),
+        (6, 6) => spread::<T, V, 6, 6>(job, x, zeros, to, step),
+        (1, 6) => spread::<T, V, 1, 6>(job, x, zeros, to, step),
+        (6, 1) => spread::<T, V, 6, 1>(job, x, zeros, to, step),
+        (1, 8) => spread::<T, V, 1, 8>(job, x, zeros, to, step),
+        (8, 1) => spread::<T, V, 8, 1>(job, x, zeros, to, step),
+        other => unreachable!("no scheme has points {other:?}"),
     }
 }
 
@@ -469,9 +485,16 @@ fn gather_tiles<T: Real, V: Vector<T>>(
     base: usize,
     epilogue: &mut Epilogue<T>,
 ) {
-    match (job.scheme.rows.points(), job.scheme.rows.out) {
-        (4, _) => gather::<T, V, 4, 4, 2, 2>(job, from, step, y, base, epilogue),
-        _ => gather::<T, V, 6, 6, 4, 4>(job, from, step, y, base, epilogue),
+    let Scheme { rows, columns } = job.scheme;
+    match (rows.points(), columns.points(), rows.out, columns.out) {
+        (4, 4, 2, 2) => gather::<T, V, 4, 4, 2, 2>(job, from, step, y, base, epilogue),
+        (6, 6, 4, 4) => gather::<T, V, 6, 6, 4, 4>(job, from, step, y, base, epilogue),
+        (6, 6, 2, 2) => gather::<T, V, 6, 6, 2, 2>(job, from, step, y, base, epilogue),
+        (1, 6, 1, 4) => gather::<T, V, 1, 6, 1, 4>(job, from, step, y, base, epilogue),
+        (6, 1, 4, 1) => gather::<T, V, 6, 1, 4, 1>(job, from, step, y, base, epilogue),
+        (1, 8, 1, 2) => gather::<T, V, 1, 8, 1, 2>(job, from, step, y, base, epilogue),
+        (8, 1, 2, 1) => gather::<T, V, 8, 1, 2, 1>(job, from, step, y, base, epilogue),
+        other => unreachable!("no scheme has points and outputs {other:?}"),
     }
 }
 
@@ -539,187 +562,4 @@ fn gather<T: Real, V: Vector<T>, const R: usize, const C: usize, const M: usize,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernel::gemm::{Packed, gemm};
-    use crate::op::Slope;
-    use crate::op::activation::Activation;
-
-    const SCHEMES: [Scheme; 2] = [Scheme::square(2, 3), Scheme::square(4, 3)];
-
-    /// Numbers with about the normal distribution's spread.
-    fn values(len: usize, seed: u64) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
-            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-        };
-        (0..len).map(|_| next() + next() + next()).collect()
-    }
-
-    fn wide<T: Real>(x: &[f32]) -> Vec<T> {
-        x.iter().map(|&x| T::of_f32(x)).collect()
-    }
-
-    /// The sum that the definition gives for one output.
-    fn defined(
-        scheme: Scheme,
-        place: Place,
-        x: &[f32],
-        weight: &[f32],
-        (y, column, o): (usize, usize, usize),
-    ) -> f64 {
-        let (kh, kw) = (scheme.rows.taps, scheme.columns.taps);
-        let Shape { h, w, c } = place.input;
-        let mut sum = 0.0;
-        for i in 0..kh {
-            for j in 0..kw {
-                let (iy, ix) = ((y + i) as isize - place.top, (column + j) as isize - place.left);
-                if (0..h as isize).contains(&iy) && (0..w as isize).contains(&ix) {
-                    for k in 0..c {
-                        let value = x[(iy as usize * w + ix as usize) * c + k];
-                        sum += f64::from(value) * f64::from(weight[((o * c + k) * kh + i) * kw + j]);
-                    }
-                }
-            }
-        }
-        sum
-    }
-
-    fn distance_from<T: Real>(found: &[T], expected: &[f64]) -> f64 {
-        let square = |x: f64| x * x;
-        let difference: f64 = found.iter().zip(expected).map(|(a, b)| square(a.f64() - b)).sum();
-        (difference / expected.iter().map(|&b| square(b)).sum::<f64>()).sqrt()
-    }
-
-    /// All of the epilogue, two images, paddings on every side and none, channels that do not fill a register.
-    fn agrees<T: Real>(tolerance: f64) {
-        for (scheme, isa) in
-            SCHEMES.into_iter().flat_map(|s| Isa::available().into_iter().map(move |i| (s, i)))
-        {
-            for (h, w, (top, left), (oh, ow)) in [
-                (9, 10, (1, 1), (9, 10)),
-                (7, 5, (0, 0), (5, 3)),
-                (6, 6, (2, -1), (8, 5)),
-                (1, 1, (1, 1), (1, 1)),
-            ] {
-                let (c, n) = (19, 37);
-                let place = Place { input: Shape::new(h, w, c), output: Shape::new(oh, ow, n), top, left };
-                let x = values(2 * place.input.len(), 1);
-                let weight = values(n * c * scheme.rows.taps * scheme.columns.taps, 2);
-                let (bias, len) = (values(n, 3), 2 * place.output.len());
-                let (residual, before, slope) = (values(len, 4), values(len, 5), values(len, 6));
-                let winograd = Winograd::<T>::new(isa, scheme, &weight, n, c);
-                let mut scratch = vec![T::ZERO; winograd.scratch(1, place, 2)];
-                let mut y: Vec<T> = wide(&before);
-                let (bias_t, residual_t, slope_t) =
-                    (wide::<T>(&bias), wide::<T>(&residual), wide::<T>(&slope));
-                let epilogue = Epilogue {
-                    bias: Some(&bias_t),
-                    residual: Some(&residual_t),
-                    accumulate: true,
-                    activation: Activation::Relu,
-                    derivative: None,
-                    slope: Some(Slope::Saved(&slope_t)),
-                };
-                let images = wide::<T>(&x);
-                winograd.convolve(1, isa, place, &images, &mut y, epilogue, &mut scratch);
-                let mut expected = Vec::new();
-                for (i, &slope) in slope.iter().enumerate() {
-                    let (plane, at) = (i / place.output.len(), i % place.output.len());
-                    let of = (at / (ow * n), at / n % ow, at % n);
-                    let image = &x[plane * place.input.len()..][..place.input.len()];
-                    let sum = defined(scheme, place, image, &weight, of);
-                    let bias = if plane == 0 { bias[of.2] } else { 0.0 };
-                    let sum = sum + f64::from(bias) + f64::from(residual[i]) + f64::from(before[i]);
-                    expected.push(sum.max(0.0) * f64::from(slope));
-                }
-                let error = distance_from(&y, &expected);
-                assert!(error < tolerance, "{scheme:?}, {}, {h}×{w}: {error:e}", isa.name());
-
-                // ⟨convolution of x, g⟩ = ⟨x, reversed convolution of g⟩
-                let (x, g) = (wide::<T>(&x[..place.input.len()]), wide::<T>(&residual[..place.output.len()]));
-                let (mut y, mut back) = (vec![T::ZERO; g.len()], vec![T::ZERO; x.len()]);
-                winograd.convolve(1, isa, place, &x, &mut y, Epilogue::default(), &mut scratch);
-                let reversed = winograd.reversed();
-                let away = Place {
-                    input: place.output,
-                    output: place.input,
-                    top: scheme.rows.taps as isize - 1 - top,
-                    left: scheme.columns.taps as isize - 1 - left,
-                };
-                let mut scratch = vec![T::ZERO; reversed.scratch(1, away, 1)];
-                reversed.convolve(1, isa, away, &g, &mut back, Epilogue::default(), &mut scratch);
-                let dot = |a: &[T], b: &[T]| a.iter().zip(b).map(|(a, b)| a.f64() * b.f64()).sum::<f64>();
-                let size = (dot(&y, &y) * dot(&g, &g)).sqrt();
-                let error = (dot(&y, &g) - dot(&x, &back)).abs() / size;
-                assert!(error < tolerance, "{scheme:?} reversed, {}, {h}×{w}: {error:e}", isa.name());
-            }
-        }
-    }
-
-    /// A few hundred products; the transforms lose a digit.
-    #[test]
-    fn agrees_with_the_definition() {
-        agrees::<f32>(3e-6);
-        agrees::<f64>(5e-15);
-    }
-
-    /// Side, channels; relative L2 errors of the plain product, F(2×2, 3×3) and F(4×4, 3×3), as in docs/accuracy.md.
-    const DOCUMENTED: [(usize, usize, [f64; 3]); 4] = [
-        (56, 64, [3.0e-7, 2.3e-7, 6.3e-7]),
-        (28, 128, [4.3e-7, 3.1e-7, 9.0e-7]),
-        (14, 256, [5.9e-7, 4.2e-7, 1.2e-6]),
-        (7, 512, [8.2e-7, 5.8e-7, 1.6e-6]),
-    ];
-
-    /// ResNet-50's layers at a few dozen pixels, against sums in f64.
-    #[test]
-    fn errors_are_those_documented() {
-        let isa = Isa::detect();
-        for (side, c, documented) in DOCUMENTED {
-            let shape = Shape::new(side, side, c);
-            let place = Place { input: shape, output: shape, top: 1, left: 1 };
-            // As behind a ReLU, and weights that keep its size.
-            let x: Vec<f32> = values(shape.len(), 1).iter().map(|v| v.max(0.0)).collect();
-            let scale = (2.0 / (9 * c) as f32).sqrt();
-            let weight: Vec<f32> = values(9 * c * c, 2).iter().map(|v| v * scale).collect();
-            let pixels: Vec<(usize, usize)> = (0..24).map(|i| (i * 5 % side, i * 11 % side)).collect();
-            let at = |o| pixels.iter().map(move |&(y, x)| (y, x, o));
-            let expected: Vec<f64> =
-                (0..c).flat_map(at).map(|of| defined(SCHEMES[0], place, &x, &weight, of)).collect();
-            // The plain product of these pixels' patches.
-            let k = 9 * c;
-            let mut patches = vec![0f32; pixels.len() * k];
-            for (&(y, column), patch) in pixels.iter().zip(patches.chunks_exact_mut(k)) {
-                for tap in 0..9 {
-                    let (iy, ix) = ((y + tap / 3).wrapping_sub(1), (column + tap % 3).wrapping_sub(1));
-                    if iy < side && ix < side {
-                        for i in 0..c {
-                            patch[i * 9 + tap] = x[(iy * side + ix) * c + i];
-                        }
-                    }
-                }
-            }
-            let packed = Packed::new(isa, k, c, &weight, 1, k);
-            let mut y = vec![0f32; pixels.len() * c];
-            gemm(isa, pixels.len(), Left::rows(&patches, k), &packed, &mut y, c, Epilogue::default());
-            let plain: Vec<f32> = (0..c).flat_map(|o| y.iter().skip(o).step_by(c).copied()).collect();
-            let mut errors = vec![distance_from(&plain, &expected)];
-            for scheme in SCHEMES {
-                let winograd = Winograd::<f32>::new(isa, scheme, &weight, c, c);
-                let mut scratch = vec![0f32; winograd.scratch(1, place, 1)];
-                let mut y = vec![0f32; shape.len()];
-                winograd.convolve(1, isa, place, &x, &mut y, Epilogue::default(), &mut scratch);
-                let found: Vec<f32> =
-                    (0..c).flat_map(at).map(|(i, j, o)| y[(i * side + j) * c + o]).collect();
-                errors.push(distance_from(&found, &expected));
-            }
-            for (error, documented) in errors.iter().zip(documented) {
-                // The table rounds to two digits; the portable set rounds products too.
-                let limit = if isa == Isa::Portable { 1.5 } else { 1.05 } * documented;
-                assert!(*error < limit, "{side}×{side}×{c}: {errors:?}");
-            }
-        }
-    }
-}
+mod tests;
