@@ -3,6 +3,7 @@
     cargo build --release -p anomaly-score-cli && cargo build --release -p anomaly-score --example passes
     python benches/against_pytorch.py target/release/anomaly-score IMAGES OUTPUT.json
         [--images 8] [--rounds 3] [--networks NAME,NAME] [--protocols forward,vjp,paper,exact] [--pytorch-only]
+    python benches/against_pytorch.py --render OUTPUT.json [OUTPUT.json …] docs/speed.md
 
 IMAGES is a folder of photos, of which the first are used. Both do the same work on the same images with two cores:
 paper: 13 forward passes (the path and two probes of its noise floor), ten forward + input-gradient passes, a last forward.
@@ -16,6 +17,7 @@ Its time holds neither start-up, nor loading of weights, nor decoding, nor writi
 `forward` and `vjp` are one pass over the images, warm on both sides; ours is timed by the example `passes` beside the
 binary, with the same weights and as many threads.
 Raw timings and the machine's facts go to OUTPUT.json (bench-runs/ by habit). Needs reference/requirements.txt.
+`--render` writes the table of such runs between the document's markers; of two runs of one row the later counts.
 """
 
 import argparse
@@ -36,8 +38,29 @@ ROOT = Path(__file__).resolve().parent.parent
 CORES = 2
 BATCH = 8
 LAYOUTS = ("contiguous", "channels_last")
+PROTOCOLS = ("forward", "vjp", "paper", "exact")
 NETWORKS = ("efficientnet-lite0", "dinov2-vits14", "convnext-tiny", "inception-v3-fid", "resnet50")
 SMOOTH = ("dinov2-vits14", "convnext-tiny")
+# What issue 4 asks for, PyTorch's time over ours.
+TARGETS = {
+    ("dinov2-vits14", "forward"): 1.5,
+    ("dinov2-vits14", "vjp"): 1.6,
+    ("dinov2-vits14", "paper"): 1.6,
+    ("dinov2-vits14", "exact"): 2.2,
+    ("convnext-tiny", "forward"): 1.4,
+    ("convnext-tiny", "vjp"): 1.5,
+    ("convnext-tiny", "paper"): 1.5,
+    ("convnext-tiny", "exact"): 2.1,
+    ("inception-v3-fid", "forward"): 1.6,
+    ("inception-v3-fid", "vjp"): 1.6,
+    ("resnet50", "forward"): 1.5,
+    ("resnet50", "vjp"): 1.6,
+    ("resnet50", "paper"): 1.7,
+    ("efficientnet-lite0", "forward"): 2.0,
+    ("efficientnet-lite0", "vjp"): 2.0,
+    ("efficientnet-lite0", "paper"): 3.0,
+}
+MARKERS = "<!-- against_pytorch.py: begin -->", "<!-- against_pytorch.py: end -->"
 
 
 def side(network):
@@ -274,7 +297,32 @@ def weights_file(network, folder):
     return ["--weights", str(path)]
 
 
+def render(files, document):
+    rows = {}
+    for file in files:
+        for row in json.loads(file.read_text())["runs"]:
+            rows[row["network"], row["protocol"]] = row
+    lines = ["| network | work | PyTorch's best, s/image | as | ours, s/image | PyTorch / ours | target | rounds |"]
+    lines.append("|---|---|--:|---|--:|--:|--:|--:|")
+    for key in sorted(rows, key=lambda k: (NETWORKS.index(k[0]), PROTOCOLS.index(k[1]))):
+        row = rows[key]
+        lines.append(
+            f"| {key[0]} | {key[1]} | {row['pytorch_seconds_per_image']:.4f} | {row['best_pytorch'].removeprefix('pytorch ')} "
+            f"| {row['binary_seconds_per_image']:.4f} | {row['pytorch_over_binary']:.2f} | {TARGETS.get(key, '–')} "
+            f"| {len(row['seconds']['binary'])} |"
+        )
+    begin, end = MARKERS
+    text = document.read_text()
+    if text.count(begin) != 1 or text.count(end) != 1:
+        sys.exit(f"{document}: expected the lines {begin} and {end} once each")
+    before, after = text.split(begin)[0], text.split(end)[1]
+    document.write_text(before + "\n".join([begin, *lines, end]) + after)
+
+
 def main():
+    if "--render" in sys.argv:
+        *files, document = [Path(a) for a in sys.argv[1:] if a != "--render"]
+        return render(files, document)
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("binary", type=Path)
     arguments.add_argument("source", type=Path, metavar="IMAGES")
@@ -290,8 +338,8 @@ def main():
     networks = given.networks.split(",")
     if unknown := set(networks) - set(NETWORKS):
         sys.exit(f"no benchmark of {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
-    if unknown := set(given.protocols.split(",")) - {"paper", "exact", "forward", "vjp"}:
-        sys.exit(f"no benchmark of {', '.join(sorted(unknown))}; there are paper, exact, forward, vjp")
+    if unknown := set(given.protocols.split(",")) - set(PROTOCOLS):
+        sys.exit(f"no benchmark of {', '.join(sorted(unknown))}; there are {', '.join(PROTOCOLS)}")
 
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
