@@ -1,21 +1,17 @@
 //! Matrix product with a packed right-hand side: C = act(A·B + bias + residual).
 //!
-//! B is cut into blocks of `KC` rows and panels of `NR` columns, each panel contiguous,
-//! so that the inner loop reads it front to back from the first-level cache while A
+//! The inner loop reads a panel of B (see [`super::pack`]) front to back from the first-level cache while A
 //! streams from the second. The product of one element of C always adds its terms in
 //! the order of k, whatever the block sizes: results do not depend on them.
 
-use crate::buffer::Buffer;
+use crate::kernel::epilogue::{Epilogue, finish, load_row, store_row};
 use crate::kernel::isa::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::isa::{with_avx2, with_avx512};
+use crate::kernel::pack::{KC, Packed, Right, packed_columns, panels};
 use crate::kernel::vector::{Plain, Vector};
-use crate::op::Slope;
-use crate::op::activation::Activation;
 use crate::real::Real;
 
-/// Rows of B in a block: KC·NR f32 are 24 KiB (AVX2), three quarters of the L1 cache.
-const KC: usize = 384;
 /// Elements of A worked on between two passes over B: half of a 1 MiB L2 cache as f32.
 const A_BLOCK: usize = 128 * 1024;
 
@@ -25,215 +21,6 @@ const AHEAD: usize = 4096;
 
 /// Multiply-adds below which sharing a product costs more than it saves: about ten microseconds of one core.
 pub(crate) const SHARED: usize = 512 * 1024;
-
-/// The right-hand side of a product, packed for one instruction set.
-pub struct Packed<T: Real> {
-    k: usize,
-    n: usize,
-    isa: Isa,
-    data: Buffer<T>,
-}
-
-/// Matrices of one shape, packed one behind the other, so that a product of each after the other reads memory on.
-pub(crate) struct Stack<T: Real> {
-    k: usize,
-    n: usize,
-    isa: Isa,
-    data: Buffer<T>,
-}
-
-/// One packed matrix, wherever it lies.
-#[derive(Clone, Copy)]
-pub(crate) struct Right<'a, T> {
-    k: usize,
-    n: usize,
-    isa: Isa,
-    data: &'a [T],
-}
-
-/// Columns of the next panel when `left` columns are left. Wide panels do most of the work, and the last one
-/// or two are chosen so that few lanes idle: every multiple of 8 from 16 up is packed without a gap.
-fn panel_width(isa: Isa, left: usize) -> usize {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => match left {
-            0..=16 => 16,
-            17..=24 | 33..=40 => 24,
-            _ => 32,
-        },
-        _ if left <= 8 => 8,
-        _ => 16,
-    }
-}
-
-/// (first column, width) of the panels of a matrix of `n` columns.
-fn panels(isa: Isa, n: usize) -> impl Iterator<Item = (usize, usize)> {
-    let mut at = 0;
-    std::iter::from_fn(move || {
-        let width = panel_width(isa, n.checked_sub(at).filter(|&left| left > 0)?);
-        at += width;
-        Some((at - width, width))
-    })
-}
-
-/// Columns of a packed matrix, those that fill its last panel included.
-fn packed_columns(isa: Isa, n: usize) -> usize {
-    panels(isa, n).last().map_or(0, |(at, width)| at + width)
-}
-
-/// Length of a packed `k`×`n` matrix.
-pub(crate) fn packed_len(isa: Isa, k: usize, n: usize) -> usize {
-    k * packed_columns(isa, n)
-}
-
-impl<T: Real> Packed<T> {
-    /// Packs the `k`×`n` matrix whose element (i, j) is `source[i·row + j·column]`.
-    pub fn new(isa: Isa, k: usize, n: usize, source: &[T], row: usize, column: usize) -> Self {
-        Self::in_buffer(isa, k, n, source, row, column, Buffer::zeroed(packed_len(isa, k, n)))
-    }
-
-    /// The same into a buffer of [`packed_len`] values.
-    pub(crate) fn in_buffer(
-        isa: Isa,
-        k: usize,
-        n: usize,
-        source: &[T],
-        row: usize,
-        column: usize,
-        mut data: Buffer<T>,
-    ) -> Self {
-        pack(isa, k, n, source, row, column, &mut data);
-        Packed { k, n, isa, data }
-    }
-
-    /// The same matrix transposed, packed for the same instruction set.
-    pub(crate) fn transposed(&self, isa: Isa) -> Self {
-        let mut rows = vec![T::ZERO; self.k * self.n];
-        self.right().unpack(&mut rows, 1, self.k);
-        Packed::new(isa, self.n, self.k, &rows, self.k, 1)
-    }
-
-    pub(crate) fn right(&self) -> Right<'_, T> {
-        Right { k: self.k, n: self.n, isa: self.isa, data: &self.data }
-    }
-
-    /// Gives the buffer back.
-    pub(crate) fn into_buffer(self) -> Buffer<T> {
-        self.data
-    }
-
-    /// Rows of B.
-    pub fn k(&self) -> usize {
-        self.k
-    }
-
-    /// Columns of B.
-    pub fn n(&self) -> usize {
-        self.n
-    }
-}
-
-/// Packs the `k`×`n` matrix whose element (i, j) is `source[i·row + j·column]`.
-fn pack<T: Real>(isa: Isa, k: usize, n: usize, source: &[T], row: usize, column: usize, data: &mut [T]) {
-    assert_eq!(data.len(), packed_len(isa, k, n));
-    let mut at = 0;
-    for k0 in (0..k).step_by(KC) {
-        let k1 = k.min(k0 + KC);
-        for (n0, nr) in panels(isa, n) {
-            let width = nr.min(n - n0);
-            if row == 1 && column != 1 {
-                // B is the transpose of rows in memory: walk those rows, not their columns.
-                let panel = &mut data[at..at + (k1 - k0) * nr];
-                for j in 0..width {
-                    let column = &source[(n0 + j) * column + k0..][..k1 - k0];
-                    for (i, &x) in column.iter().enumerate() {
-                        panel[i * nr + j] = x;
-                    }
-                }
-                for i in 0..k1 - k0 {
-                    panel[i * nr + width..(i + 1) * nr].fill(T::ZERO);
-                }
-                at += (k1 - k0) * nr;
-                continue;
-            }
-            for i in k0..k1 {
-                let out = &mut data[at..at + nr];
-                if column == 1 {
-                    out[..width].copy_from_slice(&source[i * row + n0..][..width]);
-                } else {
-                    for j in 0..width {
-                        out[j] = source[i * row + (n0 + j) * column];
-                    }
-                }
-                out[width..].fill(T::ZERO);
-                at += nr;
-            }
-        }
-    }
-}
-
-impl<T: Real> Right<'_, T> {
-    /// Writes element (i, j) to `to[i·row + j·column]`.
-    pub(crate) fn unpack(&self, to: &mut [T], row: usize, column: usize) {
-        let columns = packed_columns(self.isa, self.n);
-        for k0 in (0..self.k).step_by(KC) {
-            let depth = KC.min(self.k - k0);
-            for (n0, nr) in panels(self.isa, self.n) {
-                let panel = &self.data[k0 * columns + n0 * depth..][..depth * nr];
-                for j in 0..nr.min(self.n - n0) {
-                    for p in 0..depth {
-                        to[(k0 + p) * row + (n0 + j) * column] = panel[p * nr + j];
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl<T: Real> Stack<T> {
-    /// Packs `count` `k`×`n` matrices; `fill(i, rows)` writes the transpose of matrix i: `n` rows of `k` values.
-    pub(crate) fn new(
-        isa: Isa,
-        count: usize,
-        k: usize,
-        n: usize,
-        mut fill: impl FnMut(usize, &mut [T]),
-    ) -> Self {
-        let len = packed_len(isa, k, n);
-        let mut data = Buffer::zeroed(count * len);
-        let mut rows = vec![T::ZERO; k * n];
-        for i in 0..count {
-            fill(i, &mut rows);
-            pack(isa, k, n, &rows, 1, k, &mut data[i * len..][..len]);
-        }
-        Stack { k, n, isa, data }
-    }
-
-    /// Matrix `i`.
-    pub(crate) fn at(&self, i: usize) -> Right<'_, T> {
-        let len = packed_len(self.isa, self.k, self.n);
-        Right { k: self.k, n: self.n, isa: self.isa, data: &self.data[i * len..][..len] }
-    }
-
-    /// The stack whose matrix i is the transpose of matrix `from(i).0`, times `from(i).1`.
-    pub(crate) fn transposed(&self, count: usize, from: impl Fn(usize) -> (usize, T)) -> Self {
-        Stack::new(self.isa, count, self.n, self.k, |i, rows| {
-            let (matrix, factor) = from(i);
-            self.at(matrix).unpack(rows, self.n, 1);
-            rows.iter_mut().for_each(|x| *x *= factor);
-        })
-    }
-
-    /// Rows of a matrix.
-    pub(crate) fn k(&self) -> usize {
-        self.k
-    }
-
-    /// Columns of a matrix.
-    pub(crate) fn n(&self) -> usize {
-        self.n
-    }
-}
 
 /// The left-hand side: element (i, k) is `data[i·row + k·column]`.
 #[derive(Clone, Copy)]
@@ -315,61 +102,6 @@ impl<T: Real> Source<T> for Even<'_, T> {
     }
 }
 
-/// What is done to an element of the product before it is stored.
-pub struct Epilogue<'a, T: Real> {
-    /// Added to every row; `n` values.
-    pub bias: Option<&'a [T]>,
-    /// Added element by element; laid out as C.
-    pub residual: Option<&'a [T]>,
-    /// C is added to, not overwritten.
-    pub accumulate: bool,
-    /// Applied last.
-    pub activation: Activation,
-    /// Receives the activation's derivative; laid out as C.
-    pub derivative: Option<&'a mut [T]>,
-    /// The result is multiplied by this, last; laid out as C.
-    pub slope: Option<Slope<'a, T>>,
-}
-
-impl<T: Real> Default for Epilogue<'_, T> {
-    fn default() -> Self {
-        Epilogue {
-            bias: None,
-            residual: None,
-            accumulate: false,
-            activation: Activation::Identity,
-            derivative: None,
-            slope: None,
-        }
-    }
-}
-
-impl<'a, T: Real> Epilogue<'a, T> {
-    /// What concerns the values of C before `at`, and the rest.
-    pub(crate) fn split_at(self, at: usize) -> (Self, Self) {
-        let Epilogue { bias, accumulate, activation, .. } = self;
-        let (derivative1, derivative2) = match self.derivative {
-            Some(derivative) => {
-                let (d1, d2) = derivative.split_at_mut(at);
-                (Some(d1), Some(d2))
-            }
-            None => (None, None),
-        };
-        let (residual, slope) = (self.residual, self.slope);
-        (
-            Epilogue { bias, residual, accumulate, activation, derivative: derivative1, slope },
-            Epilogue {
-                bias,
-                residual: residual.map(|r| &r[at..]),
-                accumulate,
-                activation,
-                derivative: derivative2,
-                slope: slope.map(|s| s.from(at)),
-            },
-        )
-    }
-}
-
 /// C = act(A·B + bias + residual), or C += A·B.
 ///
 /// `a`: `m`×k; `c`: `m` rows of `b.n()` values at distance `ldc`.
@@ -385,7 +117,7 @@ pub fn gemm<T: Real>(
     ldc: usize,
     epilogue: Epilogue<T>,
 ) {
-    assert!(ldc >= b.n, "the rows of C overlap");
+    assert!(ldc >= b.n(), "the rows of C overlap");
     multiply(isa, m, Even { left: a, ldc }, b.right(), c, epilogue);
 }
 
@@ -445,7 +177,7 @@ pub(crate) fn gemm_shared<T: Real>(
     ldc: usize,
     epilogue: Epilogue<T>,
 ) {
-    if threads < 2 || m < 24 || m * b.k * b.n < SHARED {
+    if threads < 2 || m < 24 || m * b.k() * b.n() < SHARED {
         return gemm(isa, m, a, b, c, ldc, epilogue);
     }
     let mine = threads / 2;
@@ -665,84 +397,10 @@ fn prefetch<T>(from: *const T) {
     let _ = from;
 }
 
-/// Bias, residual, activation and slope on one row of a finished tile.
-#[inline(always)]
-pub(crate) fn finish<T: Real, V: Vector<T>, const N: usize>(
-    epilogue: &mut Epilogue<T>,
-    mut acc: [V; N],
-    j0: usize,
-    at: usize,
-    width: usize,
-    whole: bool,
-) -> [V; N] {
-    // Loops, not closures: what is called between here and a register must be inlined to be compiled
-    // for the instruction set, and the standard library's adapters need not be.
-    if let Some(bias) = epilogue.bias {
-        let bias = load_row::<T, V, N>(&bias[j0..j0 + width], whole);
-        for j in 0..N {
-            acc[j] = acc[j].add(bias[j]);
-        }
-    }
-    if let Some(residual) = epilogue.residual {
-        let residual = load_row::<T, V, N>(&residual[at..at + width], whole);
-        for j in 0..N {
-            acc[j] = acc[j].add(residual[j]);
-        }
-    }
-    match &mut epilogue.derivative {
-        None => {
-            for j in 0..N {
-                acc[j] = epilogue.activation.apply(acc[j]);
-            }
-        }
-        Some(derivative) => {
-            let mut slope = acc;
-            for j in 0..N {
-                (acc[j], slope[j]) = epilogue.activation.with_slope(acc[j]);
-            }
-            store_row(slope, &mut derivative[at..at + width], whole);
-        }
-    }
-    if let Some(slope) = &epilogue.slope {
-        let values = load_row::<T, V, N>(&slope.values()[at..at + width], whole);
-        for j in 0..N {
-            acc[j] = slope.multiply(acc[j], values[j]);
-        }
-    }
-    acc
-}
-
-/// `N` registers from `row`, which holds as many values if `whole`, else fewer.
-#[inline(always)]
-pub(crate) fn load_row<T: Real, V: Vector<T>, const N: usize>(row: &[T], whole: bool) -> [V; N] {
-    let mut acc = [V::splat(T::ZERO); N];
-    for j in 0..N {
-        acc[j] = if whole {
-            // SAFETY: the row holds N registers.
-            unsafe { V::load(row.as_ptr().add(j * V::LANES)) }
-        } else {
-            V::load_part(row.get(j * V::LANES..).unwrap_or_default())
-        };
-    }
-    acc
-}
-
-/// The opposite of [`load_row`].
-#[inline(always)]
-pub(crate) fn store_row<T: Real, V: Vector<T>, const N: usize>(acc: [V; N], row: &mut [T], whole: bool) {
-    for j in 0..N {
-        if whole {
-            // SAFETY: the row holds N registers.
-            unsafe { acc[j].store(row.as_mut_ptr().add(j * V::LANES)) };
-        } else {
-            acc[j].store_part(row.get_mut(j * V::LANES..).unwrap_or_default());
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::op::activation::Activation;
 
     fn values(len: usize, seed: u64) -> Vec<f64> {
         let mut state = seed;

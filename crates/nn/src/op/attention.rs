@@ -1,7 +1,9 @@
 //! Multi-head softmax attention, head by head: softmax(Q·Kᵀ)·V. The factor 1/√d is
 //! folded into the query weights.
 
-use crate::kernel::gemm::{Epilogue, Left, Packed, gemm, packed_len};
+use crate::kernel::epilogue::Epilogue;
+use crate::kernel::gemm::{Left, gemm};
+use crate::kernel::pack::{Packed, packed_len};
 use crate::kernel::vector::{Vector, on_vector};
 use crate::op::{Back, Rule, Saved};
 use crate::real::Real;

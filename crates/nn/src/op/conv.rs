@@ -1,8 +1,10 @@
 //! Convolution and linear layer as one matrix product, with bias, residual and
 //! activation in its epilogue.
 
-use crate::kernel::gemm::{Epilogue, Left, Packed, SHARED, gemm_shared, multiply};
+use crate::kernel::epilogue::Epilogue;
+use crate::kernel::gemm::{Left, SHARED, gemm_shared, multiply};
 use crate::kernel::isa::Isa;
+use crate::kernel::pack::Packed;
 use crate::kernel::patches::{Distance, Patches};
 use crate::op::activation::{Activation, jet_in_place, pull_back};
 use crate::op::{Back, Rule, Saved};

@@ -3,8 +3,10 @@
 
 use std::sync::OnceLock;
 
-use crate::kernel::gemm::{Epilogue, Left, Packed, gemm};
+use crate::kernel::epilogue::Epilogue;
+use crate::kernel::gemm::{Left, gemm};
 use crate::kernel::isa::Isa;
+use crate::kernel::pack::Packed;
 use crate::op::conv::{Window, pack_weight};
 use crate::op::{Back, Rule, Saved};
 use crate::real::Real;

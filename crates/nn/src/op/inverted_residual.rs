@@ -8,7 +8,8 @@
 use std::ops::Range;
 
 use crate::buffer::Buffer;
-use crate::kernel::gemm::{Epilogue, Left, gemm};
+use crate::kernel::epilogue::Epilogue;
+use crate::kernel::gemm::{Left, gemm};
 use crate::kernel::isa::Isa;
 use crate::kernel::vector::{Vector, on_vector};
 use crate::op::activation::Activation;

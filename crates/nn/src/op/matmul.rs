@@ -1,6 +1,8 @@
 //! Product of two activations, matrix by matrix.
 
-use crate::kernel::gemm::{Epilogue, Left, Packed, gemm, packed_len};
+use crate::kernel::epilogue::Epilogue;
+use crate::kernel::gemm::{Left, gemm};
+use crate::kernel::pack::{Packed, packed_len};
 use crate::op::strided::walk;
 use crate::op::{Back, Rule, Saved};
 use crate::real::Real;

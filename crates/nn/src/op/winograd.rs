@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use crate::kernel::gemm::Epilogue;
+use crate::kernel::epilogue::Epilogue;
 use crate::kernel::isa::Isa;
 use crate::kernel::winograd::{Place, Scheme, Winograd};
 use crate::op::activation::{Activation, jet_in_place, pull_back};

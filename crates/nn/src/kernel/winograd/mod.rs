@@ -9,8 +9,10 @@
 //! the value of the kernel at 1/p: the weights of the vjp are those of the forward pass, transposed and reordered.
 //! p is chosen for small rounding errors (docs/accuracy.md); all tables are computed in f64.
 
-use crate::kernel::gemm::{Epilogue, Even, Left, Stack, finish, load_row, multiply, store_row};
+use crate::kernel::epilogue::{Epilogue, finish, load_row, store_row};
+use crate::kernel::gemm::{Even, Left, multiply};
 use crate::kernel::isa::Isa;
+use crate::kernel::pack::Stack;
 use crate::kernel::vector::{Vector, on_vector};
 use crate::real::Real;
 use crate::tensor::Shape;

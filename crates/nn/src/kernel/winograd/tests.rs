@@ -1,5 +1,6 @@
 use super::*;
-use crate::kernel::gemm::{Packed, gemm};
+use crate::kernel::gemm::gemm;
+use crate::kernel::pack::Packed;
 use crate::op::Slope;
 use crate::op::activation::Activation;
 

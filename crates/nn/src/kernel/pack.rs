@@ -1,0 +1,220 @@
+//! The right-hand side of a matrix product, packed for one instruction set.
+//!
+//! It is cut into blocks of [`KC`] rows and panels of a few registers' columns, each panel contiguous, so that the inner
+//! loop reads it front to back.
+
+use crate::buffer::Buffer;
+use crate::kernel::isa::Isa;
+use crate::real::Real;
+
+/// Rows of B in a block: KC·NR f32 are 24 KiB (AVX2), three quarters of the L1 cache.
+pub(crate) const KC: usize = 384;
+
+/// The right-hand side of a product, packed for one instruction set.
+pub struct Packed<T: Real> {
+    k: usize,
+    n: usize,
+    isa: Isa,
+    data: Buffer<T>,
+}
+
+/// Matrices of one shape, packed one behind the other, so that a product of each after the other reads memory on.
+pub(crate) struct Stack<T: Real> {
+    k: usize,
+    n: usize,
+    isa: Isa,
+    data: Buffer<T>,
+}
+
+/// One packed matrix, wherever it lies.
+#[derive(Clone, Copy)]
+pub(crate) struct Right<'a, T> {
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    pub(crate) isa: Isa,
+    pub(crate) data: &'a [T],
+}
+
+/// Columns of the next panel when `left` columns are left. Wide panels do most of the work, and the last one
+/// or two are chosen so that few lanes idle: every multiple of 8 from 16 up is packed without a gap.
+fn panel_width(isa: Isa, left: usize) -> usize {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => match left {
+            0..=16 => 16,
+            17..=24 | 33..=40 => 24,
+            _ => 32,
+        },
+        _ if left <= 8 => 8,
+        _ => 16,
+    }
+}
+
+/// (first column, width) of the panels of a matrix of `n` columns.
+pub(crate) fn panels(isa: Isa, n: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let width = panel_width(isa, n.checked_sub(at).filter(|&left| left > 0)?);
+        at += width;
+        Some((at - width, width))
+    })
+}
+
+/// Columns of a packed matrix, those that fill its last panel included.
+pub(crate) fn packed_columns(isa: Isa, n: usize) -> usize {
+    panels(isa, n).last().map_or(0, |(at, width)| at + width)
+}
+
+/// Length of a packed `k`×`n` matrix.
+pub(crate) fn packed_len(isa: Isa, k: usize, n: usize) -> usize {
+    k * packed_columns(isa, n)
+}
+
+impl<T: Real> Packed<T> {
+    /// Packs the `k`×`n` matrix whose element (i, j) is `source[i·row + j·column]`.
+    pub fn new(isa: Isa, k: usize, n: usize, source: &[T], row: usize, column: usize) -> Self {
+        Self::in_buffer(isa, k, n, source, row, column, Buffer::zeroed(packed_len(isa, k, n)))
+    }
+
+    /// The same into a buffer of [`packed_len`] values.
+    pub(crate) fn in_buffer(
+        isa: Isa,
+        k: usize,
+        n: usize,
+        source: &[T],
+        row: usize,
+        column: usize,
+        mut data: Buffer<T>,
+    ) -> Self {
+        pack(isa, k, n, source, row, column, &mut data);
+        Packed { k, n, isa, data }
+    }
+
+    /// The same matrix transposed, packed for the same instruction set.
+    pub(crate) fn transposed(&self, isa: Isa) -> Self {
+        let mut rows = vec![T::ZERO; self.k * self.n];
+        self.right().unpack(&mut rows, 1, self.k);
+        Packed::new(isa, self.n, self.k, &rows, self.k, 1)
+    }
+
+    pub(crate) fn right(&self) -> Right<'_, T> {
+        Right { k: self.k, n: self.n, isa: self.isa, data: &self.data }
+    }
+
+    /// Gives the buffer back.
+    pub(crate) fn into_buffer(self) -> Buffer<T> {
+        self.data
+    }
+
+    /// Rows of B.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Columns of B.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+}
+
+/// Packs the `k`×`n` matrix whose element (i, j) is `source[i·row + j·column]`.
+fn pack<T: Real>(isa: Isa, k: usize, n: usize, source: &[T], row: usize, column: usize, data: &mut [T]) {
+    assert_eq!(data.len(), packed_len(isa, k, n));
+    let mut at = 0;
+    for k0 in (0..k).step_by(KC) {
+        let k1 = k.min(k0 + KC);
+        for (n0, nr) in panels(isa, n) {
+            let width = nr.min(n - n0);
+            if row == 1 && column != 1 {
+                // B is the transpose of rows in memory: walk those rows, not their columns.
+                let panel = &mut data[at..at + (k1 - k0) * nr];
+                for j in 0..width {
+                    let column = &source[(n0 + j) * column + k0..][..k1 - k0];
+                    for (i, &x) in column.iter().enumerate() {
+                        panel[i * nr + j] = x;
+                    }
+                }
+                for i in 0..k1 - k0 {
+                    panel[i * nr + width..(i + 1) * nr].fill(T::ZERO);
+                }
+                at += (k1 - k0) * nr;
+                continue;
+            }
+            for i in k0..k1 {
+                let out = &mut data[at..at + nr];
+                if column == 1 {
+                    out[..width].copy_from_slice(&source[i * row + n0..][..width]);
+                } else {
+                    for j in 0..width {
+                        out[j] = source[i * row + (n0 + j) * column];
+                    }
+                }
+                out[width..].fill(T::ZERO);
+                at += nr;
+            }
+        }
+    }
+}
+
+impl<T: Real> Right<'_, T> {
+    /// Writes element (i, j) to `to[i·row + j·column]`.
+    pub(crate) fn unpack(&self, to: &mut [T], row: usize, column: usize) {
+        let columns = packed_columns(self.isa, self.n);
+        for k0 in (0..self.k).step_by(KC) {
+            let depth = KC.min(self.k - k0);
+            for (n0, nr) in panels(self.isa, self.n) {
+                let panel = &self.data[k0 * columns + n0 * depth..][..depth * nr];
+                for j in 0..nr.min(self.n - n0) {
+                    for p in 0..depth {
+                        to[(k0 + p) * row + (n0 + j) * column] = panel[p * nr + j];
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<T: Real> Stack<T> {
+    /// Packs `count` `k`×`n` matrices; `fill(i, rows)` writes the transpose of matrix i: `n` rows of `k` values.
+    pub(crate) fn new(
+        isa: Isa,
+        count: usize,
+        k: usize,
+        n: usize,
+        mut fill: impl FnMut(usize, &mut [T]),
+    ) -> Self {
+        let len = packed_len(isa, k, n);
+        let mut data = Buffer::zeroed(count * len);
+        let mut rows = vec![T::ZERO; k * n];
+        for i in 0..count {
+            fill(i, &mut rows);
+            pack(isa, k, n, &rows, 1, k, &mut data[i * len..][..len]);
+        }
+        Stack { k, n, isa, data }
+    }
+
+    /// Matrix `i`.
+    pub(crate) fn at(&self, i: usize) -> Right<'_, T> {
+        let len = packed_len(self.isa, self.k, self.n);
+        Right { k: self.k, n: self.n, isa: self.isa, data: &self.data[i * len..][..len] }
+    }
+
+    /// The stack whose matrix i is the transpose of matrix `from(i).0`, times `from(i).1`.
+    pub(crate) fn transposed(&self, count: usize, from: impl Fn(usize) -> (usize, T)) -> Self {
+        Stack::new(self.isa, count, self.n, self.k, |i, rows| {
+            let (matrix, factor) = from(i);
+            self.at(matrix).unpack(rows, self.n, 1);
+            rows.iter_mut().for_each(|x| *x *= factor);
+        })
+    }
+
+    /// Rows of a matrix.
+    pub(crate) fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Columns of a matrix.
+    pub(crate) fn n(&self) -> usize {
+        self.n
+    }
+}
