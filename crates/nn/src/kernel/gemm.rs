@@ -1,8 +1,8 @@
 //! Matrix product with a packed right-hand side: C = act(A·B + bias + residual).
 //!
 //! The inner loop reads a panel of B (see [`super::pack`]) front to back from the first-level cache while A
-//! streams from the second. The product of one element of C always adds its terms in
-//! the order of k, whatever the block sizes: results do not depend on them.
+//! streams from the second. One element of C is the sum over its blocks of [`KC`] terms, each added up in the order of k:
+//! how rows and columns are blocked, shared and vectorised does not show in the result.
 
 use crate::kernel::epilogue::{Epilogue, finish, load_row, store_row};
 use crate::kernel::isa::Isa;
@@ -313,16 +313,19 @@ fn tile<T: Real, A: Source<T>, V: Vector<T>, const N: usize, const R: usize>(
             prefetch_lines(&job.c[place + j0..place + j0 + width]);
         }
     }
-    let mut acc = [[V::splat(T::ZERO); N]; R];
+    let depth = b.len() / (N * V::LANES);
+    // Each block of k is summed by itself: over a long k that rounds less than one sum from end to end.
+    // SAFETY: `multiply` checked that A fits; i0 + R ≤ m and k0 + depth ≤ k; b holds depth·N registers.
+    let mut acc = unsafe { job.a.product::<V, N, R>([[V::splat(T::ZERO); N]; R], i0, k0, b.as_ptr(), depth) };
     if !first || job.epilogue.accumulate {
         for i in 0..R {
             let at = places[i] + j0;
-            acc[i] = load_row(&job.c[at..at + width], whole);
+            let before = load_row::<T, V, N>(&job.c[at..at + width], whole);
+            for j in 0..N {
+                acc[i][j] = before[j].add(acc[i][j]);
+            }
         }
     }
-    let depth = b.len() / (N * V::LANES);
-    // SAFETY: `multiply` checked that A fits; i0 + R ≤ m and k0 + depth ≤ k; b holds depth·N registers.
-    acc = unsafe { job.a.product::<V, N, R>(acc, i0, k0, b.as_ptr(), depth) };
     for i in 0..R {
         let at = places[i] + j0;
         if last {
