@@ -133,3 +133,13 @@ fn the_same_operators_in_order() {
         .collect();
     assert_eq!(feature, expected);
 }
+
+#[test]
+fn nothing_tiled_to_absurd_lengths() {
+    let many = 1 << 33;
+    let nodes = [node("Tile", "t r", "y", &[])];
+    let tensors = [tensor("t", &[0, 1, 1], &[]), tensor("r", &[3], &[1, many, many])];
+    let (kind, message) = refusal(&nodes, &tensors);
+    assert_eq!(kind, ErrorKind::Unsupported, "{message}");
+    assert!(message.contains("Tile"), "{message}");
+}

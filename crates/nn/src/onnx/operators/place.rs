@@ -43,7 +43,9 @@ pub(super) fn checked_len(call: Call, dims: &[usize]) -> Result<usize> {
             .unsupported("makes a tensor of too many axes")
             .expected(format!("at most {}", MAX_AXES - 1), dims.len()));
     }
-    dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(|| call.too_large())
+    // A tensor without elements has strides all the same: they must fit too.
+    let extent = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)));
+    extent.map(|n| if dims.contains(&0) { 0 } else { n }).ok_or_else(|| call.too_large())
 }
 
 /// Values copied together from several tensors.
