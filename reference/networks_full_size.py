@@ -12,7 +12,7 @@ feature along a direction; relative L2 errors, limits 5e-6 for the feature and 2
 
 On networks with kinks some unit of millions may lie within rounding of one, and every f32 gradient may then jump by what
 is no error of the implementation. `margin` says how far the nearest is, in units of that layer's rounding. The image is the
-first of the streams input, input.1, … at which the f32 gradient keeps its limit, out of STREAMS at the most; `tried` says
+first of the streams input, input.1, … at which the gradient keeps its limit in f32 and in f64, out of STREAMS at the most; `tried` says
 how many that took. A unit across its kink can only spoil a gradient, and a wrong one would keep the limit at no image. If
 none does, it is the engine's gradient in f64 arithmetic that has to, and the first image is taken where it does. PyTorch's
 own f32 gradient is given beside ours.
@@ -118,10 +118,10 @@ def measure(case: Case, folder: Path, program: list) -> dict:
             if found.shape != value.shape:
                 sys.exit(f"{case.name}: {key} has shape {tuple(found.shape)}, expected {tuple(value.shape)}")
             row[key] = relative(found, value)
-        if row["gradient"] <= LIMITS["gradient"]:
+        # Rounding the folded weights to f32 crosses a kink at some images too, and then f64 cannot agree.
+        if all(row[k] <= LIMITS[k] for k in ("gradient", "gradient_f64") if k in row):
             return row
         rows.append(row)
-    # rounding the folded weights crosses a kink too at some
     row = next((r for r in rows if r.get("gradient_f64", 1.0) <= LIMITS["gradient_f64"]), rows[-1])
     return row | ({"tried": most} if "tried" in row else {})
 

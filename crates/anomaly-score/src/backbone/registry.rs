@@ -603,7 +603,7 @@ mod tests {
         let table: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
         let rows = table["rows"].as_array().unwrap();
         for entry in BACKBONES.iter().filter(|e| e.name != "dinov2-vitg14-reg4") {
-            let limit = if entry.name == "dinov2-vitg14" { 1.1e-5 } else { 5e-6 };
+            let limit = if entry.name == "dinov2-vitg14" { 6e-6 } else { 5e-6 };
             let row = rows.iter().find(|r| r["name"] == entry.name);
             let row = row.unwrap_or_else(|| panic!("{} has no row in docs/accuracy.json", entry.name));
             assert_eq!(row["input_px"], entry.preprocessing.input_px, "{}", entry.name);
