@@ -19,6 +19,8 @@ pub enum ErrorKind {
     Unsupported,
     /// An image source holds no image, or fewer than the question needs.
     TooFewImages,
+    /// Features of different lengths, or of none.
+    DimensionMismatch,
     /// An option's value is outside its range, or two options contradict each other.
     InvalidOption,
     /// Two tables or a table and a run were not measured in the same way.
