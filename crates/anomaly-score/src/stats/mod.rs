@@ -1,16 +1,38 @@
 //! Statistics shared by the measurements and the set metrics: seeded randomness, summaries, correlation, tail
-//! probabilities.
+//! probabilities, tests and intervals.
 //!
-//! Every function here gives the same bits whatever the order of its input.
+//! Every function here gives the same bits whatever the number of threads and, but for what draws rows by their number
+//! (the bootstrap, the null floor, permutations), whatever the order of its input.
 
+mod cliffs_delta;
 mod correlation;
+mod correlation_test;
+mod holm;
 mod kolmogorov;
+mod mann_whitney;
+mod normal;
+mod p_value;
+mod pairs;
 mod rng;
+mod student_t;
 mod summary;
+mod welch;
 
+pub use cliffs_delta::{CliffsDelta, cliffs_delta};
 pub use correlation::{Pearson, pearson};
+pub use correlation_test::Correlation;
+pub use holm::holm;
 pub use kolmogorov::kolmogorov_sf;
+pub use mann_whitney::{MannWhitney, RankMethod, mann_whitney};
+pub use normal::{ln_normal_sf, normal_quantile, normal_sf};
+pub use p_value::{Alternative, PValue};
+pub use pairs::{Concordance, Pairs};
 pub use rng::{counter_rng, mark_random_subset, uniform_below};
+pub use student_t::ln_student_t_sf;
 pub use summary::{Summary, quantile};
+pub use welch::{Welch, welch};
 
 use summary::{refined_mean, safe_scale};
+
+#[cfg(test)]
+mod scipy_tests;

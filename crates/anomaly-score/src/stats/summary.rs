@@ -66,7 +66,7 @@ pub fn quantile(values: &[f64], p: f64) -> Option<f64> {
 }
 
 /// [`quantile`] of values already in ascending order and free of NaN.
-fn quantile_of_sorted(sorted: &[f64], p: f64) -> Option<f64> {
+pub(super) fn quantile_of_sorted(sorted: &[f64], p: f64) -> Option<f64> {
     if sorted.is_empty() || !(0.0..=1.0).contains(&p) {
         return None;
     }
