@@ -1,7 +1,9 @@
 //! Anomaly Score of image-generative models and of single generated images.
 //!
-//! The modules are the pipeline: `image` → `backbone` → `measure` → `table` → `set_metric` → `report`.
+//! The modules are the pipeline: `image` → `backbone` → `measure` → `table` → `set_metric` → `report`; `agreement` asks
+//! whether people see what a score says.
 
+pub mod agreement;
 pub mod backbone;
 pub mod demo;
 pub mod image;

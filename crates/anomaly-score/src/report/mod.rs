@@ -8,7 +8,8 @@ mod atomic;
 mod csv;
 mod features;
 mod json;
-mod number;
+pub(crate) mod layout;
+pub(crate) mod number;
 mod terminal;
 mod warning;
 

@@ -9,7 +9,7 @@ fn exponent(value: f64, digits: usize) -> Option<i32> {
 }
 
 /// `value` rounded to `digits` significant digits, trailing zeros kept; scientific where that takes many zeros.
-pub(super) fn significant(value: f64, digits: usize) -> String {
+pub(crate) fn significant(value: f64, digits: usize) -> String {
     match exponent(value, digits) {
         None => value.to_string(),
         Some(e) if (-5..digits as i32 + 3).contains(&e) => {
@@ -22,7 +22,7 @@ pub(super) fn significant(value: f64, digits: usize) -> String {
 /// Numbers that stand below each other: all with as many decimals as the smallest needs for `digits` significant
 /// digits, at most 6, where numbers a thousand times below the largest do not count. One that would then show fewer
 /// than two digits is scientific; an undefined one a dash.
-pub(super) fn column(values: &[Option<f64>], digits: usize) -> Vec<String> {
+pub(crate) fn column(values: &[Option<f64>], digits: usize) -> Vec<String> {
     let exponents = || values.iter().flatten().filter_map(|&v| exponent(v, digits));
     let largest = exponents().max().unwrap_or(0);
     let smallest = exponents().filter(|e| e + 3 > largest).min().unwrap_or(0);
