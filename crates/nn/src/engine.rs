@@ -172,6 +172,7 @@ impl<T: Real> Network<T> {
 
     /// Compiles `graph` for `isa`.
     pub fn with_isa(graph: &Graph, isa: Isa) -> Self {
+        let isa = T::set(isa);
         let outputs = graph.outputs();
         let (mut known, mut steps) = (Known::default(), Vec::new());
         let mut plan = |outputs: &[NodeId]| Plan::new(graph, outputs, isa, &mut known, &mut steps);

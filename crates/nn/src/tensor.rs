@@ -118,7 +118,7 @@ impl Clock {
 impl<T: Real> Workspace<T> {
     /// A workspace for kernels of `isa`.
     pub fn new(isa: Isa) -> Self {
-        Workspace { isa, pool: Pool::default(), threads: 1, clock: Clock::default() }
+        Workspace { isa: T::set(isa), pool: Pool::default(), threads: 1, clock: Clock::default() }
     }
 
     /// `planes` planes of `shape`, to be overwritten.

@@ -85,16 +85,9 @@ pub(crate) fn finish<T: Real, V: Vector<T>, const N: usize>(
         }
     }
     match &mut epilogue.derivative {
-        None => {
-            for j in 0..N {
-                acc[j] = epilogue.activation.apply(acc[j]);
-            }
-        }
+        None => epilogue.activation.apply_row(&mut acc),
         Some(derivative) => {
-            let mut slope = acc;
-            for j in 0..N {
-                (acc[j], slope[j]) = epilogue.activation.with_slope(acc[j]);
-            }
+            let slope = epilogue.activation.apply_row_with_slope(&mut acc);
             store_row(slope, &mut derivative[at..at + width], whole);
         }
     }

@@ -7,7 +7,7 @@
 use crate::kernel::epilogue::{Epilogue, finish, load_row, store_row};
 use crate::kernel::isa::Isa;
 #[cfg(target_arch = "x86_64")]
-use crate::kernel::isa::{with_avx2, with_avx512};
+use crate::kernel::isa::with_avx2;
 use crate::kernel::pack::{KC, Packed, Right, packed_columns, panels};
 use crate::kernel::vector::{Plain, Vector};
 use crate::real::Real;
@@ -134,6 +134,7 @@ pub(crate) fn multiply<T: Real, A: Source<T>>(
     if m == 0 || n == 0 {
         return;
     }
+    let isa = T::set(isa);
     assert_eq!(b.isa, isa, "B was packed for another instruction set");
     let [last] = a.places::<1>(m - 1);
     let reach = last + n;
@@ -148,9 +149,9 @@ pub(crate) fn multiply<T: Real, A: Source<T>>(
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the variant is made by `Isa::available`, which checked the machine.
         Isa::Avx512 => unsafe {
-            with_avx512(
+            T::with_avx512(
                 #[inline(always)]
-                || run::<T, A, T::Avx512, T::Avx2, true>(&mut job),
+                || run::<T, A, T::Avx512, T::Avx2, WIDE>(&mut job),
             )
         },
         #[cfg(target_arch = "x86_64")]
@@ -158,10 +159,10 @@ pub(crate) fn multiply<T: Real, A: Source<T>>(
         Isa::Avx2 => unsafe {
             with_avx2(
                 #[inline(always)]
-                || run::<T, A, T::Avx2, T::Avx2, false>(&mut job),
+                || run::<T, A, T::Avx2, T::Avx2, NARROW>(&mut job),
             )
         },
-        Isa::Portable => run::<T, A, Plain<T, 8, false>, Plain<T, 8, false>, false>(&mut job),
+        Isa::Portable => run::<T, A, Plain<T, 8, false>, Plain<T, 8, false>, PLAIN>(&mut job),
     }
 }
 
@@ -192,6 +193,13 @@ pub(crate) fn gemm_shared<T: Real>(
     );
 }
 
+/// Tiles of [`run`] for AVX-512.
+const WIDE: u8 = 2;
+/// For AVX2.
+const NARROW: u8 = 1;
+/// For the rest.
+const PLAIN: u8 = 0;
+
 struct Job<'a, 'b, T: Real, A: Source<T>> {
     m: usize,
     a: A,
@@ -214,7 +222,7 @@ struct Strip<'a, T> {
 }
 
 #[inline(always)]
-fn run<T: Real, A: Source<T>, V: Vector<T>, H: Vector<T>, const WIDE: bool>(job: &mut Job<T, A>) {
+fn run<T: Real, A: Source<T>, V: Vector<T>, H: Vector<T>, const TILES: u8>(job: &mut Job<T, A>) {
     let b = job.b;
     let columns = packed_columns(b.isa, b.n);
     let m_block = (A_BLOCK / b.k.clamp(1, KC)).next_multiple_of(24).max(24);
@@ -227,10 +235,10 @@ fn run<T: Real, A: Source<T>, V: Vector<T>, H: Vector<T>, const WIDE: bool>(job:
             for (j0, width) in panels(b.isa, b.n) {
                 let b = &b.data[k0 * columns + j0 * depth..][..depth * width];
                 let strip = Strip { m0, m1, j0, width, k0, b, first, last };
-                if WIDE {
-                    wide::<T, A, V, H>(job, strip);
-                } else {
-                    narrow::<T, A, V>(job, strip);
+                match TILES {
+                    WIDE => wide::<T, A, V, H>(job, strip),
+                    NARROW if T::MEASURES => narrow::<T, A, V>(job, strip),
+                    _ => plain::<T, A, V>(job, strip),
                 }
             }
         }
@@ -260,6 +268,15 @@ fn narrow<T: Real, A: Source<T>, V: Vector<T>>(job: &mut Job<T, A>, strip: Strip
     }
 }
 
+/// Tiles of 6×16 or 6×8, then single rows: for what is run to check the others, or seldom.
+#[inline(always)]
+fn plain<T: Real, A: Source<T>, V: Vector<T>>(job: &mut Job<T, A>, strip: Strip<T>) {
+    match strip.width {
+        16 => rows::<T, A, V, 2, 6, 1, 1>(job, strip),
+        _ => rows::<T, A, V, 1, 6, 1, 1>(job, strip),
+    }
+}
+
 /// The rows of a strip in tiles of `R1`, the rest in tiles of `R2` and `R3`, then singly.
 #[inline(always)]
 fn rows<
@@ -279,11 +296,11 @@ fn rows<
         tile::<T, A, V, N, R1>(job, strip, i);
         i += R1;
     }
-    while i + R2 <= end {
+    while R2 > 1 && i + R2 <= end {
         tile::<T, A, V, N, R2>(job, strip, i);
         i += R2;
     }
-    while i + R3 <= end {
+    while R3 > 1 && i + R3 <= end {
         tile::<T, A, V, N, R3>(job, strip, i);
         i += R3;
     }

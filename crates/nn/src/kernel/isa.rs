@@ -87,19 +87,17 @@ pub(crate) unsafe fn with_avx512<R>(f: impl FnOnce() -> R) -> R {
 
 /// Calls `$body::<…, FMA>($args)` compiled for `$isa`; `FMA` is whether the set fuses
 /// multiply and add. `$body` must be `#[inline(always)]`.
+///
+/// AVX2 serves AVX-512 too: loops that the compiler turns into vector code by itself get registers of 256 bits in
+/// either set.
 macro_rules! on_isa {
     ($isa:expr, $body:ident :: <$($t:ty),*> ($($arg:expr),* $(,)?)) => {
         match $isa {
             $crate::kernel::isa::Isa::Portable => $body::<$($t,)* false>($($arg),*),
             // SAFETY: the variants are made by `Isa::available`, which checked the machine.
             #[cfg(target_arch = "x86_64")]
-            $crate::kernel::isa::Isa::Avx2 => unsafe {
+            $crate::kernel::isa::Isa::Avx2 | $crate::kernel::isa::Isa::Avx512 => unsafe {
                 $crate::kernel::isa::with_avx2(#[inline(always)] || $body::<$($t,)* true>($($arg),*))
-            },
-            // SAFETY: as above.
-            #[cfg(target_arch = "x86_64")]
-            $crate::kernel::isa::Isa::Avx512 => unsafe {
-                $crate::kernel::isa::with_avx512(#[inline(always)] || $body::<$($t,)* true>($($arg),*))
             },
         }
     };

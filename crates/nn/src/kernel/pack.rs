@@ -73,7 +73,7 @@ pub(crate) fn packed_len(isa: Isa, k: usize, n: usize) -> usize {
 impl<T: Real> Packed<T> {
     /// Packs the `k`×`n` matrix whose element (i, j) is `source[i·row + j·column]`.
     pub fn new(isa: Isa, k: usize, n: usize, source: &[T], row: usize, column: usize) -> Self {
-        Self::in_buffer(isa, k, n, source, row, column, Buffer::zeroed(packed_len(isa, k, n)))
+        Self::in_buffer(isa, k, n, source, row, column, Buffer::zeroed(packed_len(T::set(isa), k, n)))
     }
 
     /// The same into a buffer of [`packed_len`] values.
@@ -86,6 +86,7 @@ impl<T: Real> Packed<T> {
         column: usize,
         mut data: Buffer<T>,
     ) -> Self {
+        let isa = T::set(isa);
         pack(isa, k, n, source, row, column, &mut data);
         Packed { k, n, isa, data }
     }
@@ -183,6 +184,7 @@ impl<T: Real> Stack<T> {
         n: usize,
         mut fill: impl FnMut(usize, &mut [T]),
     ) -> Self {
+        let isa = T::set(isa);
         let len = packed_len(isa, k, n);
         let mut data = Buffer::zeroed(count * len);
         let mut rows = vec![T::ZERO; k * n];

@@ -11,6 +11,12 @@ pub trait Vector<T: Real>: Copy {
     /// Numbers in a register.
     const LANES: usize;
 
+    /// Runs `f` compiled for this register's set: for what a kernel calls rather than inlines.
+    ///
+    /// # Safety
+    /// The machine has the set.
+    unsafe fn on_set<R>(f: impl FnOnce() -> R) -> R;
+
     /// `x` in every lane.
     fn splat(x: T) -> Self;
 
@@ -96,6 +102,16 @@ impl<T: Real, const N: usize, const FMA: bool> Plain<T, N, FMA> {
 
 impl<T: Real, const N: usize, const FMA: bool> Vector<T> for Plain<T, N, FMA> {
     const LANES: usize = N;
+
+    #[inline(always)]
+    unsafe fn on_set<R>(f: impl FnOnce() -> R) -> R {
+        #[cfg(target_arch = "x86_64")]
+        if FMA {
+            // SAFETY: the caller's promise; fused arrays stand for AVX2.
+            return unsafe { crate::kernel::isa::with_avx2(f) };
+        }
+        f()
+    }
 
     #[inline(always)]
     fn splat(x: T) -> Self {
@@ -198,6 +214,7 @@ pub mod x86 {
     use std::arch::x86_64::*;
 
     use super::Vector;
+    use crate::kernel::isa::{with_avx2, with_avx512};
     use crate::kernel::math;
 
     /// Sixteen f32 of AVX-512.
@@ -209,7 +226,7 @@ pub mod x86 {
     pub struct F32x8(__m256);
 
     macro_rules! vector {
-        ($name:ident, $lanes:literal, $register:ident: $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident,
+        ($name:ident, $lanes:literal, $on_set:ident, $register:ident: $set1:ident, $load:ident, $store:ident, $add:ident, $sub:ident,
          $mul:ident, $div:ident, $fma:ident, $max:ident, $min:ident,
          |$g:ident, $y:ident, $low:ident, $high:ident| $between:expr,
          |$v:ident, $l:ident, $h:ident| $bits_between:expr, |$masked:ident, $bits:ident| $where_bits:expr,
@@ -220,6 +237,11 @@ pub mod x86 {
             #[allow(clippy::undocumented_unsafe_blocks, reason = "one reason for all, above")]
             impl Vector<f32> for $name {
                 const LANES: usize = $lanes;
+
+                #[inline(always)]
+                unsafe fn on_set<R>(f: impl FnOnce() -> R) -> R {
+                    unsafe { $on_set(f) }
+                }
 
                 #[inline(always)]
                 fn splat(x: f32) -> Self {
@@ -316,7 +338,7 @@ pub mod x86 {
     }
 
     vector!(
-        F32x16, 16, __m512: _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_sub_ps,
+        F32x16, 16, with_avx512, __m512: _mm512_set1_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_add_ps, _mm512_sub_ps,
         _mm512_mul_ps, _mm512_div_ps, _mm512_fmadd_ps, _mm512_max_ps, _mm512_min_ps,
         |g, y, low, high| {
             let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(y, low);
@@ -336,7 +358,7 @@ pub mod x86 {
     );
 
     vector!(
-        F32x8, 8, __m256: _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_sub_ps,
+        F32x8, 8, with_avx2, __m256: _mm256_set1_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_add_ps, _mm256_sub_ps,
         _mm256_mul_ps, _mm256_div_ps, _mm256_fmadd_ps, _mm256_max_ps, _mm256_min_ps,
         |g, y, low, high| {
             let above = _mm256_cmp_ps::<_CMP_GT_OQ>(y, low);
@@ -364,7 +386,7 @@ pub mod x86 {
 /// Calls `$body::<$t, V>($args)` compiled for `$isa`, V its register of `$t`. `$body` must be `#[inline(always)]`.
 macro_rules! on_vector {
     ($isa:expr, $body:ident :: <$t:ty> ($($arg:expr),* $(,)?)) => {
-        match $isa {
+        match <$t as $crate::real::Real>::set($isa) {
             $crate::kernel::isa::Isa::Portable => {
                 $body::<$t, $crate::kernel::vector::Plain<$t, 8, false>>($($arg),*)
             }
@@ -379,7 +401,7 @@ macro_rules! on_vector {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             $crate::kernel::isa::Isa::Avx512 => unsafe {
-                $crate::kernel::isa::with_avx512(
+                <$t as $crate::real::Real>::with_avx512(
                     #[inline(always)]
                     || $body::<$t, <$t as $crate::real::Real>::Avx512>($($arg),*),
                 )

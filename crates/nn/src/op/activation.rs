@@ -56,6 +56,41 @@ impl Activation {
         }
     }
 
+    /// x ← f(x).
+    #[inline(always)]
+    pub(crate) fn apply_row<T: Real, V: Vector<T>, const N: usize>(self, x: &mut [V; N]) {
+        match self.linear_between() {
+            _ if self == Activation::Identity => {}
+            Some(_) => {
+                for j in 0..N {
+                    x[j] = self.apply(x[j]);
+                }
+            }
+            None => smooth(self, x),
+        }
+    }
+
+    /// x ← f(x); f′(x).
+    #[inline(always)]
+    pub(crate) fn apply_row_with_slope<T: Real, V: Vector<T>, const N: usize>(
+        self,
+        x: &mut [V; N],
+    ) -> [V; N] {
+        let one = V::splat(T::ONE);
+        let mut slope = [one; N];
+        match self.linear_between() {
+            _ if self == Activation::Identity => {}
+            Some(_) => {
+                for j in 0..N {
+                    x[j] = self.apply(x[j]);
+                    slope[j] = self.mask(one, x[j]);
+                }
+            }
+            None => smooth_with_slope(self, x, &mut slope),
+        }
+        slope
+    }
+
     /// f(x).
     #[inline(always)]
     pub(crate) fn apply<T: Real, V: Vector<T>>(self, x: V) -> V {
@@ -117,6 +152,42 @@ impl Activation {
             }
             _ => (x, one, V::splat(T::ZERO)),
         }
+    }
+}
+
+/// x ← f(x). A call: inlined, the polynomials stood in every tile of every kernel and were most of the engine's code.
+#[inline(never)]
+fn smooth<T: Real, V: Vector<T>, const N: usize>(f: Activation, x: &mut [V; N]) {
+    // SAFETY: whoever has registers of a set is on a machine that has it.
+    unsafe {
+        V::on_set(
+            #[inline(always)]
+            || {
+                for j in 0..N {
+                    x[j] = f.apply(x[j]);
+                }
+            },
+        )
+    }
+}
+
+/// x ← f(x), slope ← f′(x); a call for the same reason.
+#[inline(never)]
+fn smooth_with_slope<T: Real, V: Vector<T>, const N: usize>(
+    f: Activation,
+    x: &mut [V; N],
+    slope: &mut [V; N],
+) {
+    // SAFETY: as above.
+    unsafe {
+        V::on_set(
+            #[inline(always)]
+            || {
+                for j in 0..N {
+                    (x[j], slope[j]) = f.with_slope(x[j]);
+                }
+            },
+        )
     }
 }
 

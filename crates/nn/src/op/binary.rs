@@ -136,70 +136,73 @@ fn above<T: Real>(a: T, b: T) -> T {
 fn forward<T: Real, const FMA: bool>(rule: &BinaryRule<T>, a: &[T], b: &[T], y: &mut [T]) {
     let (n, sa, sb) = rule.inner();
     let mut at = 0;
-    with_arithmetic!(rule.kind, T, f, _da, _db => {
-        walk(&rule.dims, [&rule.strides[0], &rule.strides[1]], |[a0, b0]| {
-            let y = &mut y[at..at + n];
-            at += n;
-            // A slice and a single value on either side are what nearly every network has.
-            match (sa, sb) {
-                (1, 1) => {
-                    let (a, b) = (&a[a0..a0 + n], &b[b0..b0 + n]);
-                    for i in 0..n {
-                        y[i] = f(a[i], b[i]);
-                    }
-                }
-                (1, 0) => {
-                    let (a, b) = (&a[a0..a0 + n], b[b0]);
-                    for i in 0..n {
-                        y[i] = f(a[i], b);
-                    }
-                }
-                (0, 1) => {
-                    let (a, b) = (a[a0], &b[b0..b0 + n]);
-                    for i in 0..n {
-                        y[i] = f(a, b[i]);
-                    }
-                }
-                _ => {
-                    for i in 0..n {
-                        y[i] = f(a[a0 + i * sa], b[b0 + i * sb]);
-                    }
-                }
-            }
-        });
+    walk(&rule.dims, [&rule.strides[0], &rule.strides[1]], |[a0, b0]| {
+        let y = &mut y[at..at + n];
+        at += n;
+        with_arithmetic!(rule.kind, T, f, _da, _db => map(y, &a[a0..], sa, &b[b0..], sb, f));
     });
 }
 
-/// d += term(i) along a row of stride `stride`.
+/// y[i] = f(a[i·sa], b[i·sb]).
 #[inline(always)]
-fn accumulate<T: Real>(d: &mut [T], stride: usize, n: usize, term: impl Fn(usize) -> T) {
-    match stride {
-        0 => {
-            let mut lanes = [T::ZERO; 16];
-            let whole = n / 16 * 16;
-            for i in (0..whole).step_by(16) {
-                for l in 0..16 {
-                    lanes[l] += term(i + l);
-                }
-            }
-            let mut total = T::ZERO;
-            for i in whole..n {
-                total += term(i);
-            }
-            for lane in lanes {
-                total += lane;
-            }
-            d[0] += total;
-        }
-        1 => {
-            let d = &mut d[..n];
+fn map<T: Real>(y: &mut [T], a: &[T], sa: usize, b: &[T], sb: usize, f: impl Fn(T, T) -> T) {
+    let n = y.len();
+    // A slice and a single value on either side are what nearly every network has.
+    match (sa, sb) {
+        (1, 1) => {
+            let (a, b) = (&a[..n], &b[..n]);
             for i in 0..n {
-                d[i] += term(i);
+                y[i] = f(a[i], b[i]);
+            }
+        }
+        (1, 0) => {
+            let (a, b) = (&a[..n], b[0]);
+            for i in 0..n {
+                y[i] = f(a[i], b);
+            }
+        }
+        (0, 1) => {
+            let (a, b) = (a[0], &b[..n]);
+            for i in 0..n {
+                y[i] = f(a, b[i]);
             }
         }
         _ => {
             for i in 0..n {
-                d[i * stride] += term(i);
+                y[i] = f(a[i * sa], b[i * sb]);
+            }
+        }
+    }
+}
+
+/// Values whose slopes are found before they are added up.
+const CHUNK: usize = 256;
+
+/// d += g·slope along a row of stride `stride`; a single value (stride 0) gathers in `lanes`.
+#[inline(always)]
+fn accumulate<T: Real>(d: &mut [T], stride: usize, g: &[T], slope: &[T], lanes: &mut [T; 16]) {
+    let n = g.len();
+    match stride {
+        0 => {
+            let whole = n / 16 * 16;
+            for i in (0..whole).step_by(16) {
+                for l in 0..16 {
+                    lanes[l] += g[i + l] * slope[i + l];
+                }
+            }
+            for i in whole..n {
+                lanes[i - whole] += g[i] * slope[i];
+            }
+        }
+        1 => {
+            let d = &mut d[..n];
+            for i in 0..n {
+                d[i] += g[i] * slope[i];
+            }
+        }
+        _ => {
+            for i in 0..n {
+                d[i * stride] += g[i] * slope[i];
             }
         }
     }
@@ -216,37 +219,32 @@ fn pull_back<T: Real, const FMA: bool>(
     mut db: Option<&mut [T]>,
 ) {
     let (n, sa, sb) = rule.inner();
+    let mut slopes = [T::ZERO; CHUNK];
     let mut at = 0;
-    with_arithmetic!(rule.kind, T, _f, by_a, by_b => {
-        walk(&rule.dims, [&rule.strides[0], &rule.strides[1]], |[a0, b0]| {
-            let g = &g[at..at + n];
-            at += n;
-            macro_rules! both {
-                ($a:expr, $b:expr) => {{
-                    if let Some(da) = &mut da {
-                        accumulate(&mut da[a0..], sa, n, |i| g[i] * by_a($a(i), $b(i)));
-                    }
-                    if let Some(db) = &mut db {
-                        accumulate(&mut db[b0..], sb, n, |i| g[i] * by_b($a(i), $b(i)));
-                    }
-                }};
+    walk(&rule.dims, [&rule.strides[0], &rule.strides[1]], |[a0, b0]| {
+        let g = &g[at..at + n];
+        at += n;
+        let mut lanes = [[T::ZERO; 16]; 2];
+        for from in (0..n).step_by(CHUNK) {
+            let g = &g[from..n.min(from + CHUNK)];
+            let slopes = &mut slopes[..g.len()];
+            let (ai, bi) = (a0 + from * sa, b0 + from * sb);
+            if let Some(da) = &mut da {
+                with_arithmetic!(rule.kind, T, _f, by_a, _b => map(slopes, &a[ai..], sa, &b[bi..], sb, by_a));
+                accumulate(&mut da[ai..], sa, g, slopes, &mut lanes[0]);
             }
-            match (sa, sb) {
-                (1, 1) => {
-                    let (a, b) = (&a[a0..a0 + n], &b[b0..b0 + n]);
-                    both!(|i: usize| a[i], |i: usize| b[i]);
-                }
-                (1, 0) => {
-                    let (a, b) = (&a[a0..a0 + n], b[b0]);
-                    both!(|i: usize| a[i], |_: usize| b);
-                }
-                (0, 1) => {
-                    let (a, b) = (a[a0], &b[b0..b0 + n]);
-                    both!(|_: usize| a, |i: usize| b[i]);
-                }
-                _ => both!(|i: usize| a[a0 + i * sa], |i: usize| b[b0 + i * sb]),
+            if let Some(db) = &mut db {
+                with_arithmetic!(rule.kind, T, _f, _a, by_b => map(slopes, &a[ai..], sa, &b[bi..], sb, by_b));
+                accumulate(&mut db[bi..], sb, g, slopes, &mut lanes[1]);
             }
-        });
+        }
+        let total = |lanes: [T; 16]| lanes.into_iter().fold(T::ZERO, |sum, lane| sum + lane);
+        if let (Some(da), 0) = (&mut da, sa) {
+            da[a0] += total(lanes[0]);
+        }
+        if let (Some(db), 0) = (&mut db, sb) {
+            db[b0] += total(lanes[1]);
+        }
     });
 }
 

@@ -162,7 +162,9 @@ impl<T: Real> Sweep<'_, T> {
             if self.accumulate {
                 acc = V::load(out).add(acc);
             }
-            acc = self.activation.apply(acc);
+            let mut row = [acc];
+            self.activation.apply_row(&mut row);
+            [acc] = row;
             if let Some(slope) = &self.slope {
                 acc = slope.multiply(acc, V::load(slope.values().as_ptr().add(at)));
             }
@@ -312,7 +314,9 @@ fn singly<T: Real, V: Vector<T>>(sweep: &Sweep<T>, i: usize, j: usize, c: usize,
         if sweep.accumulate {
             acc = V::load_part(out).add(acc);
         }
-        acc = sweep.activation.apply(acc);
+        let mut row = [acc];
+        sweep.activation.apply_row(&mut row);
+        [acc] = row;
         if let Some(slope) = &sweep.slope {
             acc = slope.multiply(acc, V::load_part(&slope.values()[at..at + lanes]));
         }
