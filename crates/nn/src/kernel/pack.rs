@@ -7,8 +7,9 @@ use crate::buffer::Buffer;
 use crate::kernel::isa::Isa;
 use crate::real::Real;
 
-/// Rows of B in a block: KC·NR f32 are 24 KiB (AVX2), three quarters of the L1 cache.
-pub(crate) const KC: usize = 384;
+/// Rows of B in a block: KC·NR f32 are 16 KiB (AVX2), half of the L1 cache. Blocks are summed by themselves, so a shorter
+/// one also rounds less.
+pub(crate) const KC: usize = 256;
 
 /// The right-hand side of a product, packed for one instruction set.
 pub struct Packed<T: Real> {
