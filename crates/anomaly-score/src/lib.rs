@@ -14,5 +14,6 @@ pub mod stats;
 pub mod table;
 
 mod error;
+mod linalg;
 
 pub use error::{Error, ErrorKind, Result};
