@@ -7,6 +7,7 @@ pub mod agreement;
 pub mod backbone;
 pub mod demo;
 pub mod image;
+pub mod image_metric;
 pub mod measure;
 pub mod report;
 pub mod set_metric;

@@ -1,11 +1,15 @@
 //! Metrics that compare a generated set with a reference set, from measurements alone.
 
 mod anomaly_score;
+pub(crate) mod distances;
 mod features;
 mod frechet;
 mod gaussian;
 pub mod ks2d;
 mod moments;
+mod neighbours;
+mod prdc;
+mod products;
 mod row_order;
 
 #[cfg(test)]
@@ -19,4 +23,6 @@ pub use frechet::{
 };
 pub use gaussian::Gaussian;
 pub use moments::Moments;
+pub use neighbours::{Neighbour, nearest, nearest_within, squared_radii};
+pub use prdc::{Boundary, Manifold, Prdc, PrdcOptions, prdc, prdc_of};
 pub use row_order::row_order;

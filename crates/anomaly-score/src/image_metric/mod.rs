@@ -1,0 +1,11 @@
+//! Measurements of single images against a reference set, from features alone.
+
+mod authenticity;
+#[cfg(test)]
+mod fixture;
+mod rarity;
+mod realism;
+
+pub use authenticity::{AuthPct, Authenticity, authenticity};
+pub use rarity::rarity;
+pub use realism::{RealismForm, realism};
