@@ -253,8 +253,8 @@ def npz_files():
     }
     for name, arrays in hostile.items():
         np.savez(OUT / f"hostile-{name}.npz", **arrays)
-    # A header that announces 2**40 numbers, and one whose product of lengths overflows.
-    for name, shape in [("announces-too-much", (2**20, 2**20)), ("overflows", (2**63, 2**63))]:
+    # A header that announces 2**40 numbers, and one whose bytes overflow 64 bits.
+    for name, shape in [("announces-too-much", (2**20, 2**20)), ("overflows", (2**31, 2**31))]:
         member = io.BytesIO()
         np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": shape})
         with zipfile.ZipFile(OUT / f"hostile-{name}.npz", "w") as archive:

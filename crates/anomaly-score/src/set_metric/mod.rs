@@ -5,12 +5,16 @@ pub(crate) mod distances;
 mod features;
 mod frechet;
 mod gaussian;
+mod inception_score;
 pub mod ks2d;
+mod mifid;
 mod moments;
 mod neighbours;
 mod prdc;
 mod products;
 mod row_order;
+mod sliced_wasserstein;
+mod vendi;
 
 #[cfg(test)]
 mod fixture;
@@ -22,7 +26,11 @@ pub use frechet::{
     frechet_distance_factored, frechet_distance_infinity,
 };
 pub use gaussian::Gaussian;
+pub use inception_score::{InceptionOptions, InceptionScore, SplitOrder, Splits, inception_score};
+pub use mifid::{Memorised, Mifid, MifidOptions, mifid};
 pub use moments::Moments;
 pub use neighbours::{Neighbour, nearest, nearest_within, squared_radii};
 pub use prdc::{Boundary, Manifold, Prdc, PrdcOptions, prdc, prdc_of};
 pub use row_order::row_order;
+pub use sliced_wasserstein::{Mind, MindOptions, mind, sliced_wasserstein};
+pub use vendi::{VendiScore, vendi_score};
