@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Rank(Rank),
     /// Write the backbone's features as a numpy file: one forward pass an image
     Features(Features),
+    /// Ask a CSV table whether a score agrees with what people said
+    Correlate(Correlate),
     /// List the backbones, or look into one
     Backbones(Backbones),
     /// Run `compare` on the images this program ships
@@ -105,6 +107,48 @@ pub(crate) struct Features {
     pub(crate) output: PathBuf,
     #[command(flatten)]
     pub(crate) reading: Reading,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Correlate {
+    /// CSV with a line of column names (.tsv: tabs). Empty, NA, NaN and null are missing values
+    pub(crate) table: PathBuf,
+    /// Column of the score under test
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) score: String,
+    /// Column of what people said; higher = better
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) human: String,
+    /// Also answer for each value of this column by itself
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) group: Option<String>,
+    /// Average the rows with equal values of this column first: one row a model out of one a rater
+    #[arg(long, value_name = "COLUMN")]
+    pub(crate) mean_by: Option<String>,
+    /// Add the columns of this CSV, an image a row, as `compare --images` and `rank --csv` write it
+    #[arg(long, value_name = "IMAGES.csv")]
+    pub(crate) join: Option<PathBuf>,
+    /// Column of the images' paths, with --join
+    #[arg(long, value_name = "COLUMN", default_value = "path")]
+    pub(crate) on: String,
+    /// A lower score is better, as of AS and FID; turns the pairwise accuracy only
+    #[arg(long)]
+    pub(crate) lower_is_better: bool,
+    /// Bootstrap resamples behind each interval
+    #[arg(long, value_name = "N", default_value_t = 9999)]
+    pub(crate) resamples: u32,
+    /// Coverage of the intervals
+    #[arg(long, value_name = "X", default_value_t = 0.95)]
+    pub(crate) confidence: f64,
+    /// Seed of the resamples
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Write everything as JSON; `-` is stdout, which then holds nothing else
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Write the scatter as a picture; `-` as above
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) svg: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Command::Measure(args) => command::measure::run(args),
         Command::Rank(args) => command::rank::run(args),
         Command::Features(args) => command::features::run(args),
+        Command::Correlate(args) => command::correlate::run(args),
         Command::Backbones(args) => command::backbones::run(args),
         Command::Demo(args) => command::demo::run(args),
     };

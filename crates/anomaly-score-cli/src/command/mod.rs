@@ -2,6 +2,7 @@
 
 pub(crate) mod backbones;
 pub(crate) mod compare;
+pub(crate) mod correlate;
 pub(crate) mod demo;
 pub(crate) mod features;
 pub(crate) mod measure;
