@@ -165,15 +165,8 @@ impl<'a> Distances<'a> {
     /// Calls `visit` with every tile, on the current rayon pool and in no particular order.
     pub(crate) fn for_each_tile(&self, visit: impl Fn(&Tile<'_, 'a>) + Sync) {
         let dim = self.rows.dim();
-        let row_tiles = self.rows.n().div_ceil(TILE);
-        let jobs: Vec<(usize, Range<usize>)> = (0..self.columns.n().div_ceil(TILE))
-            .flat_map(|column| {
-                // From the diagonal on: an image's own neighbourhood comes first, and what follows is farther.
-                let first = if self.within { column } else { 0 };
-                (first..row_tiles).step_by(RUN).map(move |row| (column, row..row_tiles.min(row + RUN)))
-            })
-            .collect();
         let tile = |index: usize, n: usize| index * TILE..n.min((index + 1) * TILE);
+        let jobs = tile_jobs(self.rows.n(), self.columns.n(), self.within);
         jobs.into_par_iter().with_max_len(1).for_each_init(
             || (vec![0.0f32; TILE * dim], Panels::new(TILE, dim), vec![0.0f32; TILE * TILE]),
             |(moved, panels, values), (column, row_tiles)| {
@@ -226,6 +219,17 @@ impl Tile<'_, '_> {
             if closed { exact <= squared_radius } else { exact < squared_radius }
         }
     }
+}
+
+/// A tile of columns each, with the tiles of rows that meet it. `within` one set only the tiles on and below the diagonal,
+/// the diagonal first: an image's own neighbourhood often holds its neighbours, and what follows is passed over quickly.
+pub(crate) fn tile_jobs(rows: usize, columns: usize, within: bool) -> Vec<(usize, Range<usize>)> {
+    let row_tiles = rows.div_ceil(TILE);
+    let job = |column: usize| {
+        let first = if within { column } else { 0 };
+        (first..row_tiles).step_by(RUN).map(move |row| (column, row..row_tiles.min(row + RUN)))
+    };
+    (0..columns.div_ceil(TILE)).flat_map(job).collect()
 }
 
 /// The largest power of two, among those f32 holds with full precision, that takes `largest` into [0, 1].

@@ -6,6 +6,8 @@ mod features;
 mod frechet;
 mod gaussian;
 mod inception_score;
+mod kernel_distance;
+mod kernel_sums;
 pub mod ks2d;
 mod mifid;
 mod moments;
@@ -27,6 +29,11 @@ pub use frechet::{
 };
 pub use gaussian::Gaussian;
 pub use inception_score::{InceptionOptions, InceptionScore, SplitOrder, Splits, inception_score};
+pub use kernel_distance::{
+    Cmmd, KernelDistance, SubsetKernelDistance, SubsetRows, cmmd, kernel_distance,
+    kernel_distance_of_subsets, kernel_subsets,
+};
+pub use kernel_sums::Kernel;
 pub use mifid::{Memorised, Mifid, MifidOptions, mifid};
 pub use moments::Moments;
 pub use neighbours::{Neighbour, nearest, nearest_within, squared_radii};
