@@ -9,7 +9,9 @@ mod inception_score;
 mod kernel_distance;
 mod kernel_sums;
 pub mod ks2d;
+mod likelihood;
 mod mifid;
+mod mixture;
 mod moments;
 mod neighbours;
 mod prdc;
@@ -34,6 +36,9 @@ pub use kernel_distance::{
     kernel_distance_of_subsets, kernel_subsets,
 };
 pub use kernel_sums::Kernel;
+pub use likelihood::{
+    Fld, Fls, LikelihoodOptions, LikelihoodSets, fld, fls, memorisation_likelihood, quality_likelihood,
+};
 pub use mifid::{Memorised, Mifid, MifidOptions, mifid};
 pub use moments::Moments;
 pub use neighbours::{Neighbour, nearest, nearest_within, squared_radii};
