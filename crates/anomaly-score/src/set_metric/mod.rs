@@ -18,6 +18,7 @@ mod prdc;
 mod products;
 mod row_order;
 mod sliced_wasserstein;
+mod statistics_file;
 mod vendi;
 
 #[cfg(test)]
@@ -45,4 +46,5 @@ pub use neighbours::{Neighbour, nearest, nearest_within, squared_radii};
 pub use prdc::{Boundary, Manifold, Prdc, PrdcOptions, prdc, prdc_of};
 pub use row_order::row_order;
 pub use sliced_wasserstein::{Mind, MindOptions, mind, sliced_wasserstein};
+pub use statistics_file::{FeatureMatrix, Statistics, read_features, read_statistics, write_statistics};
 pub use vendi::{VendiScore, vendi_score};
