@@ -105,7 +105,7 @@ def frechet_cases():
         yield case
 
 
-# --- Vendi, Inception Score, sliced distances, MiFID ---------------------------------------------------------------------
+# --- Vendi, Inception Score, sliced distances, MiFID -------------------------------------------------------------
 
 
 def vendi_cases():

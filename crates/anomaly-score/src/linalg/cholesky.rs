@@ -15,8 +15,8 @@ pub(crate) struct Factor {
 
 /// Pivoted Cholesky factor of a positive semidefinite matrix, of which the lower triangle of `matrix`, D×D, is read.
 ///
-/// Ends where no diagonal element of what is left exceeds D·2⁻⁵²·(largest element of the diagonal): less is rounding of the
-/// matrix itself. A matrix with negative eigenvalues is factored without what they contribute.
+/// Ends where no diagonal element of what is left exceeds D·2⁻⁵²·(largest element of the diagonal): less is rounding
+/// of the matrix itself. A matrix with negative eigenvalues is factored without what they contribute.
 ///
 /// # Source
 /// Higham 1990, "Analysis of the Cholesky decomposition of a semi-definite matrix", sections 2 and 3.

@@ -1,7 +1,7 @@
 //! Eigenvalues of a symmetric matrix, without its eigenvectors.
 //!
-//! The libraries that have this were measured before it was written: faer costs a clean build 130 to 160 CPU seconds with
-//! the least of its features, nalgebra 36, this file and matrixmultiply 3.
+//! The libraries that have this were measured before it was written: faer costs a clean build 139 to 172 CPU seconds
+//! with the least of its features, nalgebra 36, this file and matrixmultiply 3.
 
 use rayon::prelude::*;
 
@@ -18,7 +18,8 @@ const HALVINGS: usize = 56;
 
 /// The eigenvalues, rising, of the symmetric matrix whose lower triangle is that of `matrix`, D×D and finite.
 ///
-/// Each is within a small multiple of D·2⁻⁵³·(largest absolute eigenvalue) of the exact one. O(D³), half of it bound by memory.
+/// Each is within a small multiple of D·2⁻⁵³·(largest absolute eigenvalue) of the exact one. O(D³), half of it bound
+/// by memory.
 ///
 /// # Source
 /// Householder's reduction in panels: Dongarra, Sorensen and Hammarling 1989, "Block reduction of matrices to condensed

@@ -11,10 +11,10 @@ use crate::{Error, ErrorKind, Result};
 /// Squared Fréchet distance between the normal distributions fitted to two sets:
 /// ‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2·tr √(Σ₁Σ₂).
 ///
-/// `value` is in [0, ∞), in squared feature units; **lower = closer**, and symmetric in the two sets. Biased upward at
-/// small n, by an amount that depends on the model ([`frechet_distance_infinity`]). It is 0 exactly where the moments are
-/// equal bit by bit, and otherwise carries a rounding of about 10⁻¹⁵·(tr Σ₁ + tr Σ₂), or 10⁻⁸·√(λ₁·λ₂) a dimension
-/// with λ the largest eigenvalues where a covariance is singular.
+/// `value` is in [0, ∞), in squared feature units; **lower = closer**, and symmetric in the two sets. Biased upward
+/// at small n, by an amount that depends on the model ([`frechet_distance_infinity`]). It is 0 exactly where the
+/// moments are equal bit by bit. Otherwise it carries a rounding of 10⁻¹⁵·(tr Σ₁ + tr Σ₂), which grows to
+/// 10⁻⁸·√(λ₁·λ₂) a dimension, λᵢ being the largest eigenvalues, where the smallest fall to nothing.
 ///
 /// # Source
 /// Heusel et al. 2017, arXiv:1706.08500; Dowson and Landau 1982, "The Fréchet distance between multivariate normal
@@ -159,11 +159,12 @@ impl Default for InfinityOptions {
     }
 }
 
-/// Fréchet distance extrapolated to infinitely many generated images: the intercept of the least-squares line through the distances of
-/// subsets of several sizes n, over 1/n.
+/// Fréchet distance extrapolated to infinitely many generated images: the intercept of the least-squares line through
+/// the distances of subsets of several sizes n, over 1/n.
 ///
 /// `value` is in squared feature units; **lower = closer**. It takes off the part of the bias that comes from the
-/// number of generated images; not that of the reference's. May be below 0, and is then not raised: it is an extrapolation.
+/// number of generated images; not that of the reference's. May be below 0, and is then not raised: it is an
+/// extrapolation.
 ///
 /// # Source
 /// Chong and Forsyth 2020, arXiv:1911.07023; sizes as dgm-eval@74c79f7 has them.
@@ -187,7 +188,8 @@ pub struct FrechetInfinity {
 /// draws them unseeded: its number can be met only in distribution.
 ///
 /// # Errors
-/// As [`frechet_distance`]; `TooFewImages` for fewer than three generated images; `InvalidOption` for fewer than two sizes.
+/// As [`frechet_distance`]; `TooFewImages` for fewer than three generated images; `InvalidOption` for fewer than two
+/// sizes.
 pub fn frechet_distance_infinity(
     reference: &FactoredGaussian,
     generated: Features,

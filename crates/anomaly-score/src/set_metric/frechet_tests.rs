@@ -17,9 +17,10 @@ fn frechet_cases() -> Vec<Value> {
     cases(include_str!("../../../../fixtures/spectral/frechet.json"))
 }
 
-/// Moments: sums of at most 80 numbers in f64. Distances: the eigenvalues are squares of what the SVD finds, so that a root
-/// σ carries 2⁻⁵²·σ₁²/σ, which is 1e-10 of the traces in the widest spectrum here (σ₁/σ = 1e6). Against scipy's root of the
-/// product 1e-6, the project's bound: where a covariance is singular scipy itself is 1e-8 from the SVD.
+/// Moments: sums of at most 80 numbers in f64. Distances: the eigenvalues are squares of what the SVD finds, so that
+/// a root σ carries 2⁻⁵²·σ₁²/σ, which is 1e-10 of the traces in the widest spectrum here (σ₁/σ = 1e6). Against
+/// scipy's root of the product 1e-6, the project's bound: where a covariance is singular scipy itself is 1e-8 from
+/// the SVD.
 #[test]
 fn matches_numpy_and_scipy() {
     let cases = frechet_cases();
@@ -82,8 +83,8 @@ fn extrapolation_matches_numpy() {
     assert_eq!(checked, 2);
 }
 
-/// Diagonal covariances commute: the distance is Σ (√a − √b)² + ‖Δμ‖². Ranks 3 and 3 share two directions; the third root
-/// is that of a rounding of the largest eigenvalue, √(2⁻⁵²·4).
+/// Diagonal covariances commute: the distance is Σ (√a − √b)² + ‖Δμ‖². Ranks 3 and 3 share two directions; the third
+/// root is that of a rounding of the largest eigenvalue, √(2⁻⁵²·4).
 #[test]
 fn diagonal_covariances_have_a_closed_form() {
     let diagonal = |values: &[f64], mean: f64| {

@@ -51,8 +51,8 @@ impl Default for InceptionOptions {
 /// knows no reference.
 ///
 /// # Source
-/// Salimans et al. 2016, arXiv:1606.03498; natural logarithm. Published scores take the 1008 logits of the TF-compatible
-/// Inception-v3 *without* its bias.
+/// Salimans et al. 2016, arXiv:1606.03498; natural logarithm. Published scores take the 1008 logits of the
+/// TF-compatible Inception-v3 *without* its bias.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct InceptionScore {
     /// Mean over splits.

@@ -38,8 +38,8 @@ impl Default for MifidOptions {
     }
 }
 
-/// Memorisation-informed Fréchet distance (MiFID): FD/(M + 10⁻¹⁴) where the memorisation distance M is below a threshold, and
-/// FD/(1 + 10⁻¹⁴) elsewhere.
+/// Memorisation-informed Fréchet distance (MiFID): FD/(M + 10⁻¹⁴) where the memorisation distance M is below a
+/// threshold, and FD/(1 + 10⁻¹⁴) elsewhere.
 ///
 /// `value` is in [0, ∞), squared feature units; **lower = better**. It jumps where M passes the threshold.
 ///
@@ -63,8 +63,8 @@ pub struct Mifid {
 /// features. The same bits for any thread count and any order of images.
 ///
 /// # Errors
-/// `DimensionMismatch` if D differs; `TooFewImages` if no feature of a set has a direction; `InvalidOption` for a threshold outside
-/// (0, 1].
+/// `DimensionMismatch` if D differs; `TooFewImages` if no feature of a set has a direction; `InvalidOption` for a
+/// threshold outside (0, 1].
 pub fn mifid(
     distance: &FrechetDistance,
     reference: Features,

@@ -9,9 +9,9 @@ const BLOCK: usize = 256;
 
 /// Sums from which mean and covariance of any number of features follow, taken in one pass, in f64.
 ///
-/// Memory: 8·D² bytes and 256 rows, whatever N. The same rows in the same order give the same bits for any thread count and
-/// for any cut of the stream into pieces. D³/D² terms are formed about a shift close to the mean, so that features far
-/// from 0 lose no digits; a constant feature has a variance of exactly 0.
+/// Memory: 8·D² bytes and 256 rows, whatever N. The same rows in the same order give the same bits for any thread
+/// count and for any cut of the stream into pieces. Sums are formed about a row close to the mean, so that features
+/// far from 0 lose no digits; a constant feature has a variance of exactly 0.
 #[derive(Clone, Debug)]
 pub struct Moments {
     dim: usize,
@@ -52,9 +52,9 @@ impl Moments {
         moments
     }
 
-    /// Moments of a set in which image i occurs `weights[i]` times: a bootstrap sample, or all but one image. Costs what its
-    /// distinct images cost (63 % of a bootstrap sample); nothing is copied. Taken in the order of the rows: lay them along [`row_order`] before
-    /// weights are drawn.
+    /// Moments of a set in which image i occurs `weights[i]` times: a bootstrap sample, or all but one image. Costs
+    /// what its distinct images cost (63 % of a bootstrap sample); nothing is copied. Taken in the order of the rows:
+    /// lay them along [`row_order`] before weights are drawn.
     ///
     /// # Errors
     /// `InvalidOption` if there are not as many weights as images.

@@ -68,8 +68,8 @@ impl Default for MindOptions {
 pub struct Mind {
     /// The distance.
     pub value: f64,
-    /// Standard error of `value` from the choice of directions alone: their deviation (ddof 1) over the root of their number. `None` for
-    /// one direction. Not the error from the choice of images.
+    /// Standard error of `value` from the choice of directions alone: their deviation (ddof 1) over the root of their
+    /// number. `None` for one direction. Not the error from the choice of images.
     pub direction_error: Option<f64>,
     /// Number of directions.
     pub directions: usize,
@@ -81,13 +81,14 @@ pub struct Mind {
     pub n_generated: usize,
 }
 
-/// [`Mind`] of `generated` from `reference`. Direction i is `counter_rng(seed, "set_metric/mind", i as 8 little-endian
-/// bytes)`'s first D standard normals, scaled to length 1. torch-fidelity draws directions, and subsets where N
-/// differs, from torch's generator: its number is met but for the choice of directions (`direction_error` says how closely).
-/// Where N differs nothing is left out here: the distance between the two quantile functions is exact.
+/// [`Mind`] of `generated` from `reference`. Direction i is `counter_rng(seed, "set_metric/mind", i as 8
+/// little-endian bytes)`'s first D standard normals, scaled to length 1. torch-fidelity draws directions, and subsets
+/// where N differs, from torch's generator: its number is met but for the choice of directions (`direction_error`
+/// says how closely). Where N differs nothing is left out here: the distance between the two quantile functions is
+/// exact.
 ///
-/// O(directions·N·(D + ln N)); 8·64 bytes an image beside a copy of the features. The same bits for any thread count and
-/// any order of images.
+/// O(directions·N·(D + ln N)); 8·64 bytes an image beside a copy of the features. The same bits for any thread count
+/// and any order of images.
 ///
 /// # Errors
 /// `DimensionMismatch` if D differs; `TooFewImages` for an empty set; `InvalidOption` for no direction.

@@ -65,8 +65,8 @@ impl RandomState {
         order
     }
 
-    /// `choice(n, size, replace=False)`: the beginning of a permutation; as many as there are if `size` is more, where numpy
-    /// raises.
+    /// `choice(n, size, replace=False)`: the beginning of a permutation; as many as there are if `size` is more,
+    /// where numpy raises.
     pub fn choice(&mut self, n: u32, size: usize) -> Vec<usize> {
         let mut order = self.permutation(n);
         order.truncate(size);
