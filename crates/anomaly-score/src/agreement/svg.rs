@@ -7,7 +7,7 @@ use crate::report::number::significant;
 /// Size of the picture and of the margins around its axes, in pixels: left, right, top, bottom.
 const SIZE: [f64; 2] = [640.0, 480.0];
 const MARGIN: [f64; 4] = [70.0, 20.0, 40.0, 55.0];
-/// Okabe and Ito's colours, told apart by colour-blind people too; more groups repeat them.
+/// Okabe and Ito's colours, told apart by colour-blind people too; more groups repeat them as rings.
 const COLOURS: [&str; 8] =
     ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"];
 
@@ -63,23 +63,14 @@ pub fn svg(agreement: &Agreement) -> String {
         text([0.0, 0.0], "middle", &agreement.human).trim_end(),
     );
     for point in &agreement.points {
-        let colour = COLOURS[point.group.unwrap_or(0) % COLOURS.len()];
-        out += &format!(
-            "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\" fill=\"{colour}\" fill-opacity=\"0.6\"/>\n",
-            across(point.score),
-            up(point.human),
-        );
+        out += &mark([across(point.score), up(point.human)], 3, point.group.unwrap_or(0));
     }
     if legend > 0.0 {
         // What does not fit below each other is counted.
         let most = ((bottom - top) / 16.0) as usize;
         for (i, group) in agreement.groups.iter().take(most).enumerate() {
             let y = top + 8.0 + 16.0 * i as f64;
-            out += &format!(
-                "<circle cx=\"{}\" cy=\"{y}\" r=\"4\" fill=\"{}\"/>\n",
-                SIZE[0] + 6.0,
-                COLOURS[i % COLOURS.len()]
-            );
+            out += &mark([SIZE[0] + 6.0, y], 4, i);
             out += &text([SIZE[0] + 16.0, y + 4.0], "start", &group.name);
         }
         if let Some(more) = agreement.groups.len().checked_sub(most).filter(|&more| more > 0) {
@@ -87,6 +78,17 @@ pub fn svg(agreement: &Agreement) -> String {
         }
     }
     out + "</svg>\n"
+}
+
+/// The mark of a group's point.
+fn mark([x, y]: [f64; 2], radius: u32, group: usize) -> String {
+    let colour = COLOURS[group % COLOURS.len()];
+    let style = if (group / COLOURS.len()).is_multiple_of(2) {
+        format!("fill=\"{colour}\" fill-opacity=\"0.6\"")
+    } else {
+        format!("fill=\"none\" stroke=\"{colour}\"")
+    };
+    format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius}\" {style}/>\n")
 }
 
 fn text([x, y]: [f64; 2], anchor: &str, content: &str) -> String {
@@ -104,10 +106,10 @@ fn text([x, y]: [f64; 2], anchor: &str, content: &str) -> String {
     format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{escaped}</text>\n")
 }
 
-/// Four to nine round numbers inside `range`: multiples of 1, 2 or 5 times a power of ten.
+/// Three to nine round numbers inside `range`: multiples of 1, 2 or 5 times a power of ten.
 fn ticks([low, high]: [f64; 2]) -> Vec<f64> {
     let span = high / 2.0 - low / 2.0;
-    let rough = span / 2.5;
+    let rough = span / 4.0;
     let power = 10f64.powf(rough.log10().floor());
     let step = [1.0, 2.0, 5.0, 10.0].map(|k| k * power).into_iter().find(|&s| s >= rough).unwrap_or(rough);
     let first = (low / step).ceil();
@@ -131,9 +133,9 @@ mod tests {
     fn ticks_are_round() {
         let labels = |range| ticks(range).into_iter().map(label).collect::<Vec<_>>().join(" ");
         assert_eq!(labels([0.0, 1.0]), "0 0.2 0.4 0.6 0.8 1");
-        assert_eq!(labels([0.031, 0.43]), "0.1 0.2 0.3 0.4");
-        assert_eq!(labels([-3.0, 4.0]), "-2 0 2 4");
-        assert_eq!(labels([188.2, 1203.0]), "500 1000");
+        assert_eq!(labels([0.031, 0.43]), "0.05 0.1 0.15 0.2 0.25 0.3 0.35 0.4");
+        assert_eq!(labels([-3.0, 4.0]), "-3 -2 -1 0 1 2 3 4");
+        assert_eq!(labels([47.0, 1190.0]), "200 400 600 800 1000");
     }
 
     #[test]

@@ -82,7 +82,7 @@ pub fn bootstrap<const K: usize>(
         statistic(std::array::from_fn(|k| weights[k].as_slice())).filter(|v| v.is_finite())
     };
     let ones = sizes.map(|n| vec![1u32; n]);
-    let jackknife = if sizes.iter().all(|&n| n <= MAX_JACKKNIFE) { "one row" } else { "groups of rows" };
+    let jackknife = if sizes.iter().all(|&n| n <= MAX_JACKKNIFE) { "delete-one" } else { "delete-a-group" };
     let mut estimate = Estimate {
         value: statistic(&ones),
         std_error: None,
@@ -90,7 +90,7 @@ pub fn bootstrap<const K: usize>(
         ci_high: None,
         n: sizes.iter().sum(),
         method: format!(
-            "BCa bootstrap, {resamples} resamples, {} % interval, jackknife without {jackknife}",
+            "BCa bootstrap, {resamples} resamples, {} % interval, {jackknife} jackknife",
             percent(confidence)
         ),
         seed: Some(seed),

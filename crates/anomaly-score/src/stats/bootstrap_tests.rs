@@ -96,7 +96,7 @@ fn the_mean_of_normals_has_the_normal_interval() {
         let expected = summary.mean.unwrap() + sign * 1.959_963_984_540_054 * error;
         assert!((end.unwrap() - expected).abs() < 0.12 * error, "{found:?} {expected}");
     }
-    assert!(found.method.ends_with("jackknife without groups of rows"), "{}", found.method);
+    assert!(found.method.ends_with("delete-a-group jackknife"), "{}", found.method);
 }
 
 /// Groups estimate the acceleration of single rows: of the mean of n values it is γ/(6√n), γ the skewness.
