@@ -8,6 +8,7 @@ Everything here is the definition with whole N x N matrices of scipy's cdist in 
                   arXiv:1904.06991; Naeem et al. 2020, arXiv:2002.09797), realism in dgm-eval's and in the original
                   form, rarity (Han et al. 2023, arXiv:2206.08549), nearest reference image, and authenticity (Alaa et al.
                   2022, arXiv:2102.08921). Open-ball figures are checked here against scikit-learn's neighbours.
+- data_copying.json  CT (Meehan et al. 2020, arXiv:2004.05675) by scikit-learn's PCA and k-means and scipy's mannwhitneyu.
 
 Features are f32, printed as the shortest decimals that give them back. The case names say what each case is for.
 """
@@ -17,6 +18,9 @@ from pathlib import Path
 
 import numpy as np
 from scipy.spatial.distance import cdist
+from scipy.stats import mannwhitneyu
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 OUT = Path(__file__).resolve().parent.parent / "fixtures" / "neighbours"
@@ -104,6 +108,55 @@ def case(name, reference, generated, ks=(1, 3, 5)):
     return made
 
 
+# --- data copying ------------------------------------------------------------------------------------------------
+
+
+def data_copying(train, test, generated, components, least):
+    """Meehan et al. 2020, arXiv:2004.05675, in the cells of scikit-learn's k-means."""
+    if train.shape[1] > components:
+        axes = PCA(components, svd_solver="full").fit(train)
+        train, test, generated = (axes.transform(v) for v in (train, test, generated))
+    cells = KMeans(3, n_init=10, random_state=0).fit(train)
+    of_train, of_test, of_generated = (cells.predict(v) for v in (train, test, generated))
+    zs, weights, sizes = [], [], []
+    for cell in range(3):
+        t, p, q = train[of_train == cell], test[of_test == cell], generated[of_generated == cell]
+        n, m = len(p), len(q)
+        u = mannwhitneyu(cdist(q, t).min(axis=1), cdist(p, t).min(axis=1), alternative="less").statistic
+        z = (u - (n * m / 2 - 0.5)) / np.sqrt(n * m * (n + m + 1) / 12)
+        sizes.append([len(t), n, m, float(z)])
+        if m > least:
+            zs.append(z)
+            weights.append(n)
+    return {"value": float(np.average(zs, weights=weights)), "cells": sorted(sizes)}
+
+
+def data_copying_case(name, train, test, generated, components):
+    train, test, generated = (np.asarray(v, dtype=np.float32) for v in (train, test, generated))
+    made = {"name": name, "dim": train.shape[1], "components": components}
+    for key, values in (("train", train), ("test", test), ("generated", generated)):
+        made[key] = [float(str(v)) for v in values.ravel()]
+    return made | data_copying(*(v.astype(np.float64) for v in (train, test, generated)), components, 20)
+
+
+def data_copying_cases():
+    rng = np.random.default_rng(20231220)
+    # Three clusters so far apart that every k-means finds them; spread falls from axis to axis.
+    spread = 0.8 ** np.arange(10)
+    places = 20 * np.eye(10)[:3] * np.array([[1.0], [1.3], [0.7]])
+
+    def draw(*sizes):
+        return np.concatenate([p + spread * rng.standard_normal((n, 10)) for n, p in zip(sizes, places)])
+
+    train = draw(40, 30, 35)
+    copies = train[rng.permutation(len(train))[:80]] + 0.02 * rng.standard_normal((80, 10))
+    return [
+        data_copying_case("no_copying", train, draw(20, 25, 15), draw(30, 25, 28), 4),
+        data_copying_case("copies", train, draw(20, 25, 15), copies, 4),
+        data_copying_case("a_cell_too_small_to_count", train, draw(20, 25, 15), 1.05 * draw(30, 9, 28), 64),
+    ]
+
+
 def main():
     rng = np.random.default_rng(20231217)
     normal = rng.standard_normal
@@ -122,6 +175,8 @@ def main():
         case("two_tight_clusters", np.r_[normal((15, 6)) * 1e-3, normal((15, 6)) * 1e-3 + 9], normal((20, 6)) * 1e-3),
     ]
     (OUT / "prdc.json").write_text(json.dumps({"script": "reference/neighbours.py", "cases": cases}) + "\n")
+    made = {"script": "reference/neighbours.py", "cases": data_copying_cases()}
+    (OUT / "data_copying.json").write_text(json.dumps(made) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 //! Metrics that compare a generated set with a reference set, from measurements alone.
 
 mod anomaly_score;
+mod data_copying;
 pub(crate) mod distances;
 mod features;
 mod frechet;
@@ -15,6 +16,7 @@ mod mixture;
 mod moments;
 mod neighbours;
 mod prdc;
+mod principal;
 mod products;
 mod row_order;
 mod sliced_wasserstein;
@@ -25,6 +27,7 @@ mod vendi;
 mod fixture;
 
 pub use anomaly_score::{AnomalyScore, PermutationOptions, Point, anomaly_score};
+pub use data_copying::{CopyingCell, DataCopying, DataCopyingOptions, data_copying};
 pub use features::Features;
 pub use frechet::{
     FactoredGaussian, FrechetDistance, FrechetInfinity, InfinityOptions, frechet_distance,
