@@ -8,6 +8,9 @@ use std::ops::{Add, Mul};
 /// Columns of a panel of B.
 const WIDTH: usize = 32;
 
+/// Lines of a panel that are filled together.
+const LINES: usize = 64;
+
 /// f32 or f64, with the registers that hold them.
 pub(crate) trait Number:
     Copy + Send + Sync + Default + Add<Output = Self> + Mul<Output = Self>
@@ -144,10 +147,14 @@ impl<T: Number> Panels<T> {
         self.n = n;
         for (panel, rows) in self.data.chunks_exact_mut(WIDTH * dim).zip(rows[..n * dim].chunks(WIDTH * dim))
         {
-            let columns = rows.len() / dim;
-            for (k, line) in panel.chunks_exact_mut(WIDTH).enumerate() {
-                for (j, value) in line.iter_mut().enumerate() {
-                    *value = if j < columns { rows[j * dim + k] } else { T::default() };
+            panel.fill(T::default());
+            // A few lines at a time: read straight through, they are written while in the first-level cache.
+            for from in (0..dim).step_by(LINES) {
+                for (j, row) in rows.chunks_exact(dim).enumerate() {
+                    let values = &row[from..dim.min(from + LINES)];
+                    for (line, &value) in panel[from * WIDTH..].chunks_exact_mut(WIDTH).zip(values) {
+                        line[j] = value;
+                    }
                 }
             }
         }
