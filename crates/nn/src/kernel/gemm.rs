@@ -1,14 +1,14 @@
 //! Matrix product with a packed right-hand side: C = act(A·B + bias + residual).
 //!
 //! The inner loop reads a panel of B (see [`super::pack`]) front to back from the first-level cache while A
-//! streams from the second. One element of C is the sum over its blocks of [`KC`] terms, each added up in the order of k:
+//! streams from the second. One element of C is the sum over its blocks of [`block`] terms, each added up in the order of k:
 //! how rows and columns are blocked, shared and vectorised does not show in the result.
 
 use crate::kernel::epilogue::{Epilogue, finish, load_row, store_row};
 use crate::kernel::isa::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::isa::with_avx2;
-use crate::kernel::pack::{KC, Packed, Right, packed_columns, panels};
+use crate::kernel::pack::{Packed, Right, block, packed_columns, panels};
 use crate::kernel::vector::{Plain, Vector};
 use crate::real::Real;
 
@@ -225,10 +225,11 @@ struct Strip<'a, T> {
 fn run<T: Real, A: Source<T>, V: Vector<T>, H: Vector<T>, const TILES: u8>(job: &mut Job<T, A>) {
     let b = job.b;
     let columns = packed_columns(b.isa, b.n);
-    let m_block = (A_BLOCK / b.k.clamp(1, KC)).next_multiple_of(24).max(24);
+    let most = block(b.k);
+    let m_block = (A_BLOCK / b.k.clamp(1, most)).next_multiple_of(24).max(24);
     let mut k0 = 0;
     loop {
-        let depth = KC.min(b.k - k0);
+        let depth = most.min(b.k - k0);
         let (first, last) = (k0 == 0, k0 + depth == b.k);
         for m0 in (0..job.m).step_by(m_block) {
             let m1 = job.m.min(m0 + m_block);

@@ -1,15 +1,20 @@
 //! The right-hand side of a matrix product, packed for one instruction set.
 //!
-//! It is cut into blocks of [`KC`] rows and panels of a few registers' columns, each panel contiguous, so that the inner
+//! It is cut into blocks of [`block`] rows and panels of a few registers' columns, each panel contiguous, so that the inner
 //! loop reads it front to back.
 
 use crate::buffer::Buffer;
 use crate::kernel::isa::Isa;
 use crate::real::Real;
 
-/// Rows of B in a block: KC·NR f32 are 16 KiB (AVX2), half of the L1 cache. Blocks are summed by themselves, so a shorter
-/// one also rounds less.
-pub(crate) const KC: usize = 256;
+/// Rows of B in a block, at most: [`block`]·NR f32 are 24 KiB (AVX2), three quarters of the L1 cache.
+const LARGEST_BLOCK: usize = 384;
+
+/// Rows of B in a block if B has `k`. Blocks are summed by themselves, so shorter ones round less; but each begins with
+/// reading C again, which a product of 257 tokens or 384 channels should not do for a few last terms.
+pub(crate) fn block(k: usize) -> usize {
+    if k <= LARGEST_BLOCK { LARGEST_BLOCK } else { 256 }
+}
 
 /// The right-hand side of a product, packed for one instruction set.
 pub struct Packed<T: Real> {
@@ -123,8 +128,8 @@ impl<T: Real> Packed<T> {
 fn pack<T: Real>(isa: Isa, k: usize, n: usize, source: &[T], row: usize, column: usize, data: &mut [T]) {
     assert_eq!(data.len(), packed_len(isa, k, n));
     let mut at = 0;
-    for k0 in (0..k).step_by(KC) {
-        let k1 = k.min(k0 + KC);
+    for k0 in (0..k).step_by(block(k)) {
+        let k1 = k.min(k0 + block(k));
         for (n0, nr) in panels(isa, n) {
             let width = nr.min(n - n0);
             if row == 1 && column != 1 {
@@ -162,8 +167,8 @@ impl<T: Real> Right<'_, T> {
     /// Writes element (i, j) to `to[i·row + j·column]`.
     pub(crate) fn unpack(&self, to: &mut [T], row: usize, column: usize) {
         let columns = packed_columns(self.isa, self.n);
-        for k0 in (0..self.k).step_by(KC) {
-            let depth = KC.min(self.k - k0);
+        for k0 in (0..self.k).step_by(block(self.k)) {
+            let depth = block(self.k).min(self.k - k0);
             for (n0, nr) in panels(self.isa, self.n) {
                 let panel = &self.data[k0 * columns + n0 * depth..][..depth * nr];
                 for j in 0..nr.min(self.n - n0) {
