@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anomaly_score::backbone::{self, Backbone, OnnxOptions, Pool};
+use anomaly_score::evaluate::Selection;
 use anomaly_score::image::{Fit, Preprocessing, Resampler};
 use anomaly_score::measure::{Protocol, protocol};
 use anomaly_score::table::{Noise, ProtocolSettings};
@@ -65,6 +66,27 @@ pub(crate) struct Score {
     /// Permutations for the p-value and the null floor
     #[arg(long, value_name = "N", default_value_t = 999)]
     pub(crate) permutations: u32,
+    #[command(flatten)]
+    pub(crate) metrics: Metrics,
+}
+
+/// Further metrics of the generated set, from the features of both.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Further metrics")]
+pub(crate) struct Metrics {
+    /// What to report besides the Anomaly Score: Fréchet and kernel distances, precision to coverage (prdc), …; `claims`
+    /// tests the paper's two claims, `all` is everything the backbone allows
+    #[arg(long, value_name = "NAME[,NAME…]", value_delimiter = ',', default_value = "as",
+          value_parser = Selection::words())]
+    pub(crate) metrics: Vec<String>,
+    /// Bootstrap resamples for standard errors and intervals, 0 for none [default: 200, but none for a metric that
+    /// would take long]
+    #[arg(long, value_name = "N")]
+    pub(crate) bootstrap: Option<u32>,
+    /// Random splits of the reference set for the value of each metric where nothing differs, 0 for none [default: 100,
+    /// but none for a metric that would take long]
+    #[arg(long, value_name = "N")]
+    pub(crate) null_splits: Option<u32>,
 }
 
 #[derive(clap::Args)]

@@ -110,9 +110,9 @@ impl<'a> Loader<'a> {
         Ok(Loader { reading, protocol, backbone, cache_errors: RefCell::default() })
     }
 
-    /// Refuses two inputs that will not be comparable before hours go into measuring one of them.
-    pub(crate) fn require_same_settings(&self, a: &Input, b: &Input) -> Result<()> {
-        let settings = |input: &Input| match (input, &self.backbone) {
+    /// How an input was measured or will be, one a layer.
+    pub(crate) fn settings(&self, input: &Input) -> Vec<Settings> {
+        match (input, &self.backbone) {
             (Input::Table(table, _), _) => vec![table.settings().clone()],
             (Input::Images(source), Some(backbone)) => (0..backbone.layers().len())
                 .map(|layer| {
@@ -127,8 +127,12 @@ impl<'a> Loader<'a> {
                 })
                 .collect(),
             (Input::Images(_), None) => Vec::new(),
-        };
-        let (mine, theirs) = (settings(a), settings(b));
+        }
+    }
+
+    /// Refuses two inputs that will not be comparable before hours go into measuring one of them.
+    pub(crate) fn require_same_settings(&self, a: &Input, b: &Input) -> Result<()> {
+        let (mine, theirs) = (self.settings(a), self.settings(b));
         if mine.len() != theirs.len() || (self.backbone.is_none() && self.reading.layer.len() > 1) {
             let most = mine.len().max(theirs.len()).max(self.reading.layer.len());
             bail!("--layer: a table holds one layer; expected one name or none beside it, found {most}");

@@ -1,11 +1,12 @@
 //! Anomaly Score of image-generative models and of single generated images.
 //!
-//! The modules are the pipeline: `image` → `backbone` → `measure` → `table` → `set_metric` → `report`; `agreement` asks
+//! The modules are the pipeline: `image` → `backbone` → `measure` → `table` → `set_metric` → `evaluate` → `report`; `agreement` asks
 //! whether people see what a score says.
 
 pub mod agreement;
 pub mod backbone;
 pub mod demo;
+pub mod evaluate;
 pub mod image;
 pub mod image_metric;
 pub mod measure;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anomaly_score::evaluate::{Options, Selection};
 use anomaly_score::report::{Report, Warning, csv, json, terminal};
 use anomaly_score::set_metric::PermutationOptions;
 use anyhow::{Result, bail};
@@ -34,16 +35,25 @@ pub(crate) fn compare(
     for path in json_paths.iter().chain(&images_paths).flatten() {
         TextOutput::of(path).check()?;
     }
+    let selection = Selection::of(&score.metrics.metrics)?;
     let (reference, generated) = inputs()?;
     let loader = Loader::new(measuring, &[&reference, &generated])?;
     loader.require_same_settings(&reference, &generated)?;
+    let backbones: Vec<_> = loader.settings(&reference).into_iter().map(|s| s.backbone).collect();
+    selection.require_possible(&backbones)?;
     let references = reference.into_tables(&loader)?;
     let generated = generated.into_tables(&loader)?;
     let warnings = [loader.cache_errors(), warnings].concat();
     for (layer, (reference, generated)) in references.iter().zip(&generated).enumerate() {
         let options =
             PermutationOptions { permutations: score.permutations, seed: reference.settings().seed };
-        let report = Report::from_tables(reference, generated, &options, warnings.clone())?;
+        let mut report = Report::from_tables(reference, generated, &options, warnings.clone())?;
+        let metrics = Options {
+            bootstrap: score.metrics.bootstrap,
+            null_splits: score.metrics.null_splits,
+            ..Options::new(selection.clone(), options.seed)
+        };
+        report.evaluate(reference, generated, &metrics)?;
         if let Some(paths) = &json_paths {
             TextOutput::of(&paths[layer]).write(&json(&report)?)?;
         }

@@ -1,12 +1,15 @@
 //! A row an image, for spreadsheets and data frames.
 
 use super::ImageReport;
+use crate::evaluate::ImageColumns;
 use crate::{Error, ErrorKind, Result};
 
 const HEADER: [&str; 4] = ["path", "complexity", "vulnerability", "anomaly_score_i"];
+const COLUMNS: [&str; 5] = ["realism", "rarity", "nearest_reference", "nearest_distance", "authentic"];
 
 /// `images` as CSV (RFC 4180, but lines end with `\n`): `path,complexity,vulnerability,anomaly_score_i` and a row an
-/// image, in the given order.
+/// image, in the given order; where the first image has columns of its features,
+/// `realism,rarity,nearest_reference,nearest_distance,authentic` follow, the last one `true` or `false`.
 ///
 /// Numbers are the shortest decimals that read back to the same bits; undefined is an empty cell.
 ///
@@ -17,10 +20,23 @@ pub fn csv<'a>(images: impl IntoIterator<Item = &'a ImageReport>) -> Result<Stri
         Error::new(ErrorKind::Unsupported, "the CSV report", "a row has no CSV form").source(e)
     };
     let mut writer = ::csv::Writer::from_writer(Vec::new());
-    writer.write_record(HEADER).map_err(|e| fail(e.into()))?;
+    let mut images = images.into_iter().peekable();
+    let with_columns = images.peek().is_some_and(|image| image.columns.is_some());
+    let header = HEADER.iter().chain(COLUMNS.iter().filter(|_| with_columns));
+    writer.write_record(header).map_err(|e| fail(e.into()))?;
     for image in images {
-        let [c, v, a] = [image.complexity, image.vulnerability, image.anomaly_score_i].map(cell);
-        writer.write_record([&image.path, &c, &v, &a]).map_err(|e| fail(e.into()))?;
+        let mut record = vec![image.path.clone()];
+        record.extend([image.complexity, image.vulnerability, image.anomaly_score_i].map(cell));
+        if with_columns {
+            let columns = image.columns.as_ref();
+            let number = |of: fn(&ImageColumns) -> Option<f64>| cell(columns.and_then(of));
+            record.push(number(|c| c.realism));
+            record.push(number(|c| c.rarity));
+            record.push(columns.and_then(|c| c.nearest_reference.clone()).unwrap_or_default());
+            record.push(number(|c| c.nearest_distance));
+            record.push(columns.and_then(|c| c.authentic).map(|a| a.to_string()).unwrap_or_default());
+        }
+        writer.write_record(record).map_err(|e| fail(e.into()))?;
     }
     let bytes = writer.into_inner().map_err(|e| fail(e.into_error().into()))?;
     String::from_utf8(bytes).map_err(|e| fail(e.into()))

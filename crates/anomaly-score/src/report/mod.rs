@@ -9,6 +9,7 @@ mod csv;
 mod features;
 mod json;
 pub(crate) mod layout;
+mod metrics;
 pub(crate) mod number;
 mod terminal;
 mod warning;
@@ -26,6 +27,7 @@ pub use self::terminal::terminal;
 pub use self::warning::{Set, Warning};
 
 use self::warning::{NOISE_FLOOR_LIMIT, SHARED_LIMIT, SMALL_N};
+use crate::evaluate::{self, Claims, ImageColumns, MetricResult, evaluate};
 use crate::set_metric::{AnomalyScore, PermutationOptions, Point, anomaly_score};
 use crate::stats::{Summary, quantile};
 use crate::table::{ProtocolSettings, ScoredImage, Settings, Skipped, Table};
@@ -52,6 +54,12 @@ pub struct Report {
     pub generated: SetReport,
     /// How far the two sets are apart.
     pub anomaly_score: AnomalyScore,
+    /// Further metrics; no key in JSON where none were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub metrics: Vec<MetricResult>,
+    /// The paper's claims as tests; no key in JSON where they were not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claims: Option<Claims>,
     /// The generated images, in byte order of the paths.
     pub images: Vec<ImageReport>,
     /// What makes the numbers above less than they seem, most important first.
@@ -120,6 +128,9 @@ pub struct ImageReport {
     pub vulnerability: Option<f64>,
     /// AS-i = V / C, ≥ 0; higher is less natural. `None` where C is undefined or 0.
     pub anomaly_score_i: Option<f64>,
+    /// What features say of it; no keys in JSON and no columns in CSV where it was not asked for.
+    #[serde(flatten)]
+    pub columns: Option<ImageColumns>,
 }
 
 impl From<ScoredImage> for ImageReport {
@@ -129,6 +140,7 @@ impl From<ScoredImage> for ImageReport {
             complexity: image.scores.complexity,
             vulnerability: image.scores.vulnerability,
             anomaly_score_i: image.scores.anomaly_score_i,
+            columns: None,
         }
     }
 }
@@ -181,9 +193,33 @@ impl Report {
             reference: real.report(reference)?,
             generated: fake.report(generated)?,
             anomaly_score,
+            metrics: Vec::new(),
+            claims: None,
             images,
             warnings,
         })
+    }
+
+    /// Adds the metrics, claims and columns that `options` ask for, of the tables the report was made from. Does nothing
+    /// where only the Anomaly Score is asked for.
+    ///
+    /// # Errors
+    /// As [`evaluate`](crate::evaluate::evaluate).
+    pub fn evaluate(
+        &mut self,
+        reference: &Table,
+        generated: &Table,
+        options: &evaluate::Options,
+    ) -> Result<()> {
+        if !options.selection.is_more_than_score() {
+            return Ok(());
+        }
+        let found = evaluate(reference, generated, &self.anomaly_score, options)?;
+        (self.metrics, self.claims) = (found.metrics, found.claims);
+        for (image, columns) in self.images.iter_mut().zip(found.images.into_iter().flatten()) {
+            image.columns = Some(columns);
+        }
+        Ok(())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::layout::Align::{Left, Path, Right};
 use super::layout::{aligned, wrapped};
+use super::metrics::{claims, metrics};
 use super::number::{column, significant};
 use super::{ImageReport, Report};
 
@@ -9,11 +10,15 @@ use super::{ImageReport, Report};
 const LISTED: usize = 5;
 
 /// The report as plain text of at most 100 columns (a single longer word of a warning excepted): both sets, the score
-/// with its floor, the most and the least natural generated images, the warnings.
+/// with its floor, what further metrics were asked for, the most and the least natural generated images, the warnings.
 ///
 /// Control characters in paths are escaped, so that a file's name cannot command the terminal.
 pub fn terminal(report: &Report) -> String {
     let mut sections = vec![head(report), sets(report), score(report)];
+    sections.extend(report.claims.as_ref().map(claims));
+    if !report.metrics.is_empty() {
+        sections.push(metrics(&report.metrics));
+    }
     sections.extend(images(&report.images));
     if !report.warnings.is_empty() {
         let warnings = report.warnings.iter();

@@ -82,6 +82,7 @@ fn report() -> Report {
         complexity,
         vulnerability: Some(vulnerability),
         anomaly_score_i: complexity.filter(|&c| c > 0.0).map(|c| vulnerability / c),
+        columns: None,
     };
     let mut images = vec![
         image("a, \"quoted\".png", Some(0.091_25), 31.0625),
@@ -126,6 +127,8 @@ fn report() -> Report {
             n_reference: 120,
             n_generated: 15,
         },
+        metrics: Vec::new(),
+        claims: None,
         images,
         warnings: vec![
             Warning::SameSet { n: 1 },
@@ -148,6 +151,107 @@ fn report() -> Report {
             Warning::Demo,
         ],
     }
+}
+
+/// The same with further metrics: one whole, one without floor and interval, one undefined; claims; columns.
+fn report_with_metrics() -> Report {
+    use crate::evaluate::{Claim, Direction};
+    use crate::stats::{Alternative, RankMethod};
+    let whole = MetricResult {
+        name: "frechet_distance".into(),
+        title: "Fréchet distance, efficientnet-lite0".into(),
+        direction: Direction::Lower,
+        value: Some(312.25),
+        std_error: Some(10.5),
+        ci_low: Some(290.125),
+        ci_high: Some(335.0),
+        n_reference: Some(120),
+        n_generated: 16,
+        method: Some("BCa bootstrap, 200 resamples, 95 % interval".into()),
+        seed: 7,
+        null_mean: Some(81.5),
+        null_q05: None,
+        null_q95: Some(99.75),
+        null_n_reference: Some(104),
+        null_n_generated: Some(16),
+        note: None,
+    };
+    let precision = MetricResult {
+        name: "precision".into(),
+        title: "Precision".into(),
+        direction: Direction::Higher,
+        value: Some(0.8125),
+        ci_low: None,
+        ci_high: None,
+        null_mean: Some(0.9),
+        null_q05: Some(0.85),
+        null_q95: None,
+        note: Some("no interval: --bootstrap 0".into()),
+        ..whole.clone()
+    };
+    let undefined = MetricResult {
+        name: "inception_score".into(),
+        title: "Inception Score".into(),
+        direction: Direction::Higher,
+        value: None,
+        std_error: None,
+        ci_low: None,
+        ci_high: None,
+        n_reference: None,
+        method: None,
+        null_mean: None,
+        null_q95: None,
+        null_n_reference: None,
+        null_n_generated: None,
+        note: Some("needs class logits, not efficientnet-lite0".into()),
+        ..whole.clone()
+    };
+    let complexity = Claim {
+        generated: Alternative::Less,
+        p_value: Some(0.0),
+        log10_p: Some(-412.25),
+        p_method: Some(RankMethod::Normal),
+        cliffs_delta: Some(-0.5),
+        ci_low: Some(-0.625),
+        ci_high: Some(-0.375),
+        welch_log10_p: Some(-9.5),
+        n_reference: 120,
+        n_generated: 15,
+    };
+    let vulnerability = Claim {
+        generated: Alternative::Greater,
+        p_value: Some(0.0625),
+        log10_p: Some(-1.204_119_982_655_925),
+        cliffs_delta: Some(0.25),
+        ci_low: None,
+        ci_high: None,
+        welch_log10_p: None,
+        ..complexity
+    };
+    let mut report = report();
+    report.metrics = vec![whole, precision, undefined];
+    report.claims = Some(Claims { complexity, vulnerability });
+    for (i, image) in report.images.iter_mut().enumerate() {
+        image.columns = Some(ImageColumns {
+            realism: Some(0.5 + i as f64).filter(|_| i != 1),
+            rarity: Some(12.5).filter(|_| i % 3 == 0),
+            nearest_reference: Some(format!("photos, {i}.jpg")),
+            nearest_distance: Some(i as f64 / 4.0),
+            authentic: Some(i > 0),
+        });
+    }
+    report.images.truncate(5);
+    report.warnings.clear();
+    report
+}
+
+#[test]
+fn with_metrics() {
+    let report = report_with_metrics();
+    insta::assert_snapshot!("metrics_as_json", json(&report).unwrap());
+    insta::assert_snapshot!("metrics_as_csv", csv(&report.images).unwrap());
+    insta::assert_snapshot!("metrics_on_the_terminal", terminal(&report));
+    assert!(terminal(&report).lines().all(|line| line.chars().count() <= 100));
 }
 
 #[test]
@@ -224,6 +328,8 @@ fn json_has_the_promised_keys() {
     let documented = include_str!("../../../../docs/json.md");
     let mut names = Vec::new();
     collect_keys(&value, &mut names);
+    let value: Value = serde_json::from_str(&json(&report_with_metrics()).unwrap()).unwrap();
+    collect_keys(&value, &mut names);
     names.extend(report().warnings.iter().map(|w| w.kind().to_owned()));
     for name in names {
         let as_key = [format!("`{name}`"), format!(".{name}`")];
@@ -252,7 +358,7 @@ proptest! {
             .into_iter()
             .map(|(path, complexity, vulnerability)| {
                 let anomaly_score_i = complexity.zip(vulnerability).map(|(c, v)| v * c);
-                ImageReport { path, complexity, vulnerability, anomaly_score_i }
+                ImageReport { path, complexity, vulnerability, anomaly_score_i, columns: None }
             })
             .collect();
         let text = csv(&images).unwrap();
@@ -268,6 +374,7 @@ proptest! {
                     complexity: number(&record[1]),
                     vulnerability: number(&record[2]),
                     anomaly_score_i: number(&record[3]),
+                    columns: None,
                 }
             })
             .collect();

@@ -46,7 +46,7 @@ pub use likelihood::{
 pub use mifid::{Memorised, Mifid, MifidOptions, mifid};
 pub use moments::Moments;
 pub use neighbours::{Neighbour, nearest, nearest_within, squared_radii};
-pub use prdc::{Boundary, Manifold, Prdc, PrdcOptions, prdc, prdc_of};
+pub use prdc::{Boundary, Manifold, Prdc, PrdcImages, PrdcOptions, prdc, prdc_images, prdc_of};
 pub use row_order::row_order;
 pub use sliced_wasserstein::{Mind, MindOptions, mind, sliced_wasserstein};
 pub use statistics_file::{FeatureMatrix, Statistics, read_features, read_statistics, write_statistics};

@@ -140,11 +140,34 @@ pub fn prdc(reference: Features, generated: Features, options: &PrdcOptions) -> 
     prdc_of(&Manifold::new(reference, k)?, &Manifold::new(generated, k)?, options.boundary)
 }
 
+/// Which images [`Prdc`] counts, in the order of the rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PrdcImages {
+    /// Reference balls each generated image lies in: precision counts those in any, density all.
+    pub balls_around: Vec<u32>,
+    /// Whether each reference image lies in some generated ball: recall.
+    pub recalled: Vec<bool>,
+    /// Whether some generated image lies in each reference ball: coverage.
+    pub covered: Vec<bool>,
+}
+
 /// [`prdc`] of two manifolds of one k: N·M distances.
 ///
 /// # Errors
 /// `DimensionMismatch` if D differs; `SettingsMismatch` if k does.
 pub fn prdc_of(reference: &Manifold, generated: &Manifold, boundary: Boundary) -> Result<Prdc> {
+    Ok(prdc_images(reference, generated, boundary)?.0)
+}
+
+/// [`prdc_of`], with what it says of every image.
+///
+/// # Errors
+/// As [`prdc_of`].
+pub fn prdc_images(
+    reference: &Manifold,
+    generated: &Manifold,
+    boundary: Boundary,
+) -> Result<(Prdc, PrdcImages)> {
     if reference.nearest_k != generated.nearest_k {
         return Err(Error::new(ErrorKind::SettingsMismatch, "nearest_k", "the two manifolds differ")
             .expected(format!("k = {} as in the reference", reference.nearest_k), generated.nearest_k));
@@ -176,22 +199,26 @@ pub fn prdc_of(reference: &Manifold, generated: &Manifold, boundary: Boundary) -
             }
         }
     });
-    let share = |flags: Vec<AtomicBool>| {
-        flags.iter().filter(|flag| flag.load(Relaxed)).count() as f64 / flags.len() as f64
+    let flags = |flags: Vec<AtomicBool>| flags.into_iter().map(AtomicBool::into_inner).collect::<Vec<_>>();
+    let share = |flags: &[bool]| flags.iter().filter(|&&flag| flag).count() as f64 / flags.len() as f64;
+    let images = PrdcImages {
+        balls_around: balls_around.into_iter().map(AtomicU32::into_inner).collect(),
+        recalled: flags(recalled),
+        covered: flags(covered),
     };
-    let balls_around: Vec<u32> = balls_around.into_iter().map(AtomicU32::into_inner).collect();
-    let inside = balls_around.iter().filter(|&&balls| balls > 0).count();
-    let all: u64 = balls_around.iter().map(|&balls| u64::from(balls)).sum();
-    Ok(Prdc {
+    let inside = images.balls_around.iter().filter(|&&balls| balls > 0).count();
+    let all: u64 = images.balls_around.iter().map(|&balls| u64::from(balls)).sum();
+    let prdc = Prdc {
         precision: inside as f64 / n_generated as f64,
-        recall: share(recalled),
+        recall: share(&images.recalled),
         density: all as f64 / (reference.nearest_k as f64 * n_generated as f64),
-        coverage: share(covered),
+        coverage: share(&images.covered),
         n_reference,
         n_generated,
         nearest_k: reference.nearest_k,
         boundary,
-    })
+    };
+    Ok((prdc, images))
 }
 
 /// `size` rows drawn without replacement, in their order.

@@ -32,7 +32,7 @@ pub use holm::holm;
 pub use kolmogorov::kolmogorov_sf;
 pub use mann_whitney::{MannWhitney, RankMethod, mann_whitney};
 pub use normal::{ln_normal_sf, normal_quantile, normal_sf};
-pub use null_floor::{NullFloor, null_floor};
+pub use null_floor::{NullFloor, null_floor, null_floors};
 pub use p_value::{Alternative, PValue};
 pub use pairs::{Concordance, Pairs};
 pub use permutation::{Exchange, Permutation, permutation_test};

@@ -13,6 +13,8 @@ const PURPOSE: &str = "stats/null-floor";
 pub struct NullFloor {
     /// Mean over the splits; `None` where the metric is undefined for one of them.
     pub mean: Option<f64>,
+    /// 5 % quantile over the splits: a value of a higher-is-better metric not below it shows no difference. `None` as above.
+    pub q05: Option<f64>,
     /// 95 % quantile over the splits, interpolated as in [`quantile`]: a value of a lower-is-better metric not above
     /// it shows no difference. `None` as above.
     pub q95: Option<f64>,
@@ -47,6 +49,21 @@ pub fn null_floor(
     seed: u64,
     metric: impl Fn([&[u32]; 2]) -> Option<f64> + Sync,
 ) -> Result<NullFloor> {
+    let [floor] = null_floors(n, parts, splits, seed, |parts| [metric(parts)])?;
+    Ok(floor)
+}
+
+/// [`null_floor`] of K metrics from one evaluation a split, on the same splits.
+///
+/// # Errors
+/// As [`null_floor`].
+pub fn null_floors<const K: usize>(
+    n: usize,
+    parts: [usize; 2],
+    splits: u32,
+    seed: u64,
+    metrics: impl Fn([&[u32]; 2]) -> [Option<f64>; K] + Sync,
+) -> Result<[NullFloor; K]> {
     let [n_reference, n_generated] = parts;
     let rows = u32::try_from(n).map_err(|_| {
         Error::new(ErrorKind::Unsupported, "reference", "too many rows to split")
@@ -65,7 +82,7 @@ pub fn null_floor(
             .expected("at least 1", 0)
             .remedy("100 give a stable mean."));
     }
-    let values: Option<Vec<f64>> = (0..splits)
+    let values: Vec<[Option<f64>; K]> = (0..splits)
         .into_par_iter()
         .map(|k| {
             let mut rng = counter_rng(seed, PURPOSE, &u64::from(k).to_le_bytes());
@@ -78,12 +95,24 @@ pub fn null_floor(
             let generated = &mut rest[..n_generated];
             reference.sort_unstable();
             generated.sort_unstable();
-            metric([reference, generated]).filter(|v| v.is_finite())
+            metrics([reference, generated])
         })
         .collect();
-    let mean = values.as_deref().and_then(|v| Summary::of(v).ok()?.mean);
-    let q95 = values.as_deref().and_then(|v| quantile(v, 0.95));
-    Ok(NullFloor { mean, q95, n_reference, n_generated, splits, seed })
+    Ok(std::array::from_fn(|k| {
+        // What is not finite is as undefined as none.
+        let values: Option<Vec<f64>> =
+            values.iter().map(|of_split| of_split[k].filter(|v| v.is_finite())).collect();
+        let values = values.as_deref();
+        NullFloor {
+            mean: values.and_then(|v| Summary::of(v).ok()?.mean),
+            q05: values.and_then(|v| quantile(v, 0.05)),
+            q95: values.and_then(|v| quantile(v, 0.95)),
+            n_reference,
+            n_generated,
+            splits,
+            seed,
+        }
+    }))
 }
 
 #[cfg(test)]

@@ -1,0 +1,92 @@
+//! `compare --metrics` as a user meets it.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use image::{Rgb, RgbImage};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Two steps of each kind, and few resamples.
+const SHORT: [&str; 8] = ["--steps", "2", "--attack-steps", "1", "--bootstrap", "4", "--null-splits", "2"];
+
+fn run(home: &TempDir, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_anomaly-score"))
+        .env("ANOMALY_SCORE_CACHE", home.path().join("cache"))
+        .env("HF_HUB_CACHE", home.path().join("hub"))
+        .env("HF_HUB_OFFLINE", "1")
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Smooth pictures, different for every seed.
+fn folder(home: &TempDir, name: &str, seeds: std::ops::Range<u32>) -> String {
+    let folder = home.path().join(name);
+    fs::create_dir_all(&folder).unwrap();
+    for seed in seeds {
+        let picture = RgbImage::from_fn(40, 36, |x, y| {
+            let wave = |k: u32| ((x * (k + seed % 5) + y * (seed % 11)) as f32 * 0.1).sin() * 80.0 + 128.0;
+            Rgb([wave(1) as u8, wave(2) as u8, (wave(3) as u32 + (x * y * seed) % 40).min(255) as u8])
+        });
+        picture.save(folder.join(format!("{seed:03}.png"))).unwrap();
+    }
+    folder.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn all_metrics_are_in_the_report_or_say_why_not() {
+    let home = TempDir::new().unwrap();
+    let (real, fake) = (folder(&home, "real", 0..12), folder(&home, "fake", 12..20));
+    let (json, csv) =
+        (home.path().join("r.json").display().to_string(), home.path().join("i.csv").display().to_string());
+    let args = ["compare", &real, &fake, "--metrics", "all", "--json", &json, "--images", &csv];
+    let output = run(&home, &[&args[..], &SHORT].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    for part in ["Fréchet distance, efficientnet-lite0  ↓", "Precision", "The paper's claims", "12 : 8"] {
+        assert!(shown.contains(part), "{part} is missing from:\n{shown}");
+    }
+    assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
+    let report: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    let metrics = report["metrics"].as_array().unwrap();
+    let named = |name: &str| metrics.iter().find(|m| m["name"] == name).unwrap();
+    assert!(named("frechet_distance")["value"].as_f64().unwrap() > 0.0);
+    assert!(named("kernel_distance")["std_error"].as_f64().unwrap() > 0.0);
+    assert_eq!(named("anomaly_score")["value"], report["anomaly_score"]["value"]);
+    for impossible in ["inception_score", "cmmd"] {
+        let metric = named(impossible);
+        assert!(metric["value"].is_null() && metric["note"].is_string(), "{metric}");
+    }
+    assert!(metrics.iter().all(|m| m["value"].is_f64() || m["note"].is_string()));
+    let image = &report["images"][0];
+    let nearest = image["nearest_reference"].as_str().unwrap();
+    assert!(std::path::Path::new(&real).join(nearest).exists());
+    let claims = &report["claims"];
+    assert!(claims["complexity"]["p_value"].is_f64() && claims["vulnerability"]["cliffs_delta"].is_f64());
+    let csv = fs::read_to_string(&csv).unwrap();
+    let header = "path,complexity,vulnerability,anomaly_score_i,realism,rarity,nearest_reference,nearest_distance,authentic\n";
+    assert!(csv.starts_with(header), "{csv}");
+}
+
+#[test]
+fn a_wrong_name_lists_the_right_ones_and_the_impossible_fails_before_measuring() {
+    let home = TempDir::new().unwrap();
+    let images = folder(&home, "images", 0..2);
+    let refused = |words: &str, part: &str| {
+        let output = run(&home, &[&["compare", &images, &images, "--metrics", words][..], &SHORT].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(part), "{}", text(&output.stderr));
+    };
+    refused("fd,fids", "prdc, claims, all");
+    refused(
+        "is",
+        "--metrics is: needs class logits, not efficientnet-lite0; read --backbone inception-v3-fid",
+    );
+    refused("fd,cmmd", "--metrics cmmd: is defined on the embedding of clip-vit-l14-336");
+    assert!(!home.path().join("cache").exists(), "nothing was measured");
+}

@@ -1,0 +1,303 @@
+//! Every set metric of two tables: value, interval, null floor, and why any of them is missing.
+
+mod claims;
+mod features;
+mod metric;
+mod pair;
+mod uncertainty;
+
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+pub use claims::{Claim, Claims};
+pub use metric::{Direction, Entry, METRICS, Metric, Selection};
+pub use uncertainty::{AFFORDABLE, RESAMPLES, SPLITS};
+
+use crate::image_metric::RealismForm;
+use crate::set_metric::{AnomalyScore, Features, InceptionOptions, MifidOptions, PrdcOptions};
+use crate::table::Table;
+use crate::{Error, ErrorKind, Result};
+use features::FeatureSet;
+use pair::Pair;
+use uncertainty::{Interval, Resampling, floors};
+
+/// What the metrics leave to convention.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Conventions {
+    /// What the divisor of covariances leaves out.
+    pub ddof: u32,
+    /// Of precision, recall, density, coverage; realism takes the same k.
+    pub prdc: PrdcOptions,
+    /// Of realism.
+    pub realism: RealismForm,
+    /// k of the radii of rarity.
+    pub rarity_k: usize,
+    /// Of the Inception Score.
+    pub inception: InceptionOptions,
+    /// Of MiFID.
+    pub mifid: MifidOptions,
+}
+
+impl Default for Conventions {
+    /// ddof 1; open balls, k = 5, all images; realism below the median radius; rarity at k = 3; the Inception Score as
+    /// torch-fidelity takes it; MiFID over the generated set.
+    fn default() -> Self {
+        Conventions {
+            ddof: 1,
+            prdc: PrdcOptions::default(),
+            realism: RealismForm::BelowMedian,
+            rarity_k: 3,
+            inception: InceptionOptions::default(),
+            mifid: MifidOptions::default(),
+        }
+    }
+}
+
+/// What is evaluated, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The metrics.
+    pub selection: Selection,
+    /// Bootstrap resamples for standard errors and intervals, 0 for none; `None`: [`RESAMPLES`], but none where a metric
+    /// would take more than [`AFFORDABLE`] multiplications.
+    pub bootstrap: Option<u32>,
+    /// Splits of the reference for the null floor, 0 for none; `None`: [`SPLITS`] under the same rule.
+    pub null_splits: Option<u32>,
+    /// Seed of everything drawn.
+    pub seed: u64,
+    /// What the metrics leave to convention.
+    pub conventions: Conventions,
+}
+
+impl Options {
+    /// Of `selection`, all else as usual.
+    pub fn new(selection: Selection, seed: u64) -> Self {
+        Options { selection, bootstrap: None, null_splits: None, seed, conventions: Conventions::default() }
+    }
+}
+
+/// Coverage of every interval.
+const CONFIDENCE: f64 = 0.95;
+
+/// One metric of a generated set. The fields, in this order, are keys of the JSON report. Undefined is `None`, and
+/// `note` says why.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MetricResult {
+    /// Name, for programs; `fid`, `sfid` and `kid` only where features are those the names stand for.
+    pub name: String,
+    /// Name, for people, with the features where they are left open.
+    pub title: String,
+    /// Which values are better.
+    pub direction: Direction,
+    /// The value.
+    pub value: Option<f64>,
+    /// Standard error; never the spread of overlapping subsets.
+    pub std_error: Option<f64>,
+    /// Lower end of the 95 % interval.
+    pub ci_low: Option<f64>,
+    /// Upper end of the 95 % interval.
+    pub ci_high: Option<f64>,
+    /// Reference images that entered; `None` where the metric knows no reference.
+    pub n_reference: Option<usize>,
+    /// Generated images that entered.
+    pub n_generated: usize,
+    /// How standard error and interval were found.
+    pub method: Option<String>,
+    /// Seed of what was drawn for value, interval and null floor.
+    pub seed: u64,
+    /// Mean value where nothing differs: over random splits of the reference set (of the Anomaly Score: relabellings).
+    pub null_mean: Option<f64>,
+    /// 5 % quantile of the same, where higher is better: a value not below it shows no difference.
+    pub null_q05: Option<f64>,
+    /// 95 % quantile of the same, where lower is better: a value not above it shows no difference.
+    pub null_q95: Option<f64>,
+    /// Reference images in such a split: the floor is that of these sizes.
+    pub null_n_reference: Option<usize>,
+    /// Images that play the generated ones in such a split.
+    pub null_n_generated: Option<usize>,
+    /// Why something above is undefined, and what to know of the value.
+    pub note: Option<String>,
+}
+
+/// What features say of one generated image.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ImageColumns {
+    /// Realism, ≥ 0; higher is better. `None` where undefined.
+    pub realism: Option<f64>,
+    /// Rarity, feature units, > 0. `None` outside the reference manifold.
+    pub rarity: Option<f64>,
+    /// Path of the nearest reference image.
+    pub nearest_reference: Option<String>,
+    /// Euclidean distance to it, feature units.
+    pub nearest_distance: Option<f64>,
+    /// Whether it is farther away than its own nearest reference image: if not, the image may be a copy.
+    pub authentic: Option<bool>,
+}
+
+/// What [`evaluate`] found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Evaluation {
+    /// One entry for every metric asked for, in the order of [`METRICS`].
+    pub metrics: Vec<MetricResult>,
+    /// The paper's claims, if asked for.
+    pub claims: Option<Claims>,
+    /// One entry for every generated image in the order of its table, where realism, rarity or AuthPct are asked for.
+    pub images: Option<Vec<ImageColumns>>,
+}
+
+/// The metrics of `generated` against `reference`, two tables of one backbone, whose Anomaly Score is `score`.
+///
+/// A metric that cannot be computed here is an entry without value that says why. The bits depend neither on threads
+/// nor, but for the Inception Score, whose splits do, on the order of images. Memory: twice the features of each set
+/// (4·N·D bytes), and what the metrics take.
+///
+/// # Errors
+/// `InvalidOption` for one bootstrap resample; `Io` or `Format` if a table cannot be read.
+pub fn evaluate(
+    reference: &Table,
+    generated: &Table,
+    score: &AnomalyScore,
+    options: &Options,
+) -> Result<Evaluation> {
+    let Options { selection, bootstrap, null_splits, seed, conventions } = options;
+    if *bootstrap == Some(1) {
+        return Err(Error::new(ErrorKind::InvalidOption, "--bootstrap", "too few for an interval")
+            .expected("0 or at least 2", 1));
+    }
+    let backbone = &reference.settings().backbone;
+    let reference = FeatureSet::read(reference, "reference")?;
+    let generated = FeatureSet::read(generated, "generated")?;
+    let (r, g) = (reference.features()?, generated.features()?);
+    let pair = Pair::new(r, g, conventions, *seed);
+    let by_place = |metric| metric == Metric::InceptionScore;
+    let in_table_order = match selection.metrics.iter().any(|&m| by_place(m)) {
+        true => generated.in_table_order(),
+        false => Vec::new(),
+    };
+    let resampling = Resampling { conventions, resamples: *bootstrap, confidence: CONFIDENCE, seed: *seed };
+
+    let mut metrics = Vec::with_capacity(selection.metrics.len());
+    let mut with_floor = Vec::new();
+    for &metric in &selection.metrics {
+        let mut result = MetricResult {
+            name: metric.name(backbone).into(),
+            title: metric.title(backbone),
+            direction: metric.entry().direction,
+            value: None,
+            std_error: None,
+            ci_low: None,
+            ci_high: None,
+            n_reference: (!matches!(metric, Metric::Vendi | Metric::InceptionScore)).then_some(r.n()),
+            n_generated: g.n(),
+            method: None,
+            seed: *seed,
+            null_mean: None,
+            null_q05: None,
+            null_q95: None,
+            null_n_reference: None,
+            null_n_generated: None,
+            note: metric.impossible_for(backbone),
+        };
+        if result.note.is_none() && metric == Metric::AnomalyScore {
+            result.anomaly_score(score);
+            result.interval(resampling.of_points(&reference.points, &generated.points));
+        } else if result.note.is_none() {
+            let found = if by_place(metric) {
+                let generated = Features::new("generated", &in_table_order, g.dim())?;
+                let value = Pair::new(r, generated, conventions, *seed).value(metric);
+                value.map(|value| (value, resampling.of_features(metric, &pair, r, generated)))
+            } else {
+                pair.value(metric).map(|value| (value, resampling.of_features(metric, &pair, r, g)))
+            };
+            match found {
+                Ok((value, interval)) => {
+                    result.value = Some(value);
+                    result.add_note(pair.note(metric));
+                    result.interval(interval);
+                    with_floor.push(metric);
+                }
+                Err(why) => result.add_note(Some(why)),
+            }
+        }
+        metrics.push((metric, result));
+    }
+    for (metric, floor) in floors(&with_floor, r, g.n(), conventions, *null_splits, *seed) {
+        let place = metrics.iter_mut().find(|(other, _)| *other == metric);
+        if let Some((_, result)) = place {
+            match floor {
+                Ok(floor) => {
+                    let mean = floor.mean.zip(floor.q05).zip(floor.q95);
+                    result.floor(
+                        mean.map(|((m, low), high)| [m, low, high]),
+                        [floor.n_reference, floor.n_generated],
+                    );
+                }
+                Err(why) => result.add_note(Some(why)),
+            }
+        }
+    }
+    Ok(Evaluation {
+        metrics: metrics.into_iter().map(|(_, result)| result).collect(),
+        claims: if selection.claims { Some(Claims::of(&reference.points, &generated.points)?) } else { None },
+        images: selection.has_image_columns().then(|| image_columns(&pair, &reference, &generated)),
+    })
+}
+
+impl MetricResult {
+    fn anomaly_score(&mut self, score: &AnomalyScore) {
+        self.value = Some(score.value);
+        (self.n_reference, self.n_generated) = (Some(score.n_reference), score.n_generated);
+        let null = score.null_mean.zip(score.null_q95);
+        // Of no use where lower is better.
+        self.floor(null.map(|(mean, q95)| [mean, mean, q95]), [score.n_reference, score.n_generated]);
+        if null.is_none() {
+            self.add_note(Some("no null floor: no permutations were asked for".into()));
+        }
+    }
+
+    fn interval(&mut self, interval: Interval) {
+        self.std_error = interval.std_error;
+        (self.ci_low, self.ci_high) = interval.ends.unzip();
+        self.method = interval.method;
+        self.add_note(interval.note);
+    }
+
+    /// `null`: mean, 5 % and 95 % quantile.
+    fn floor(&mut self, null: Option<[f64; 3]>, [n_reference, n_generated]: [usize; 2]) {
+        let Some([mean, q05, q95]) = null else { return };
+        self.null_mean = Some(mean);
+        match self.direction {
+            Direction::Lower => self.null_q95 = Some(q95),
+            Direction::Higher => self.null_q05 = Some(q05),
+            Direction::None => {}
+        }
+        self.null_n_reference = self.n_reference.map(|_| n_reference);
+        self.null_n_generated = Some(n_generated);
+    }
+
+    fn add_note(&mut self, note: Option<String>) {
+        if let Some(note) = note {
+            self.note = Some(match self.note.take() {
+                None => note,
+                Some(before) => format!("{before}; {note}"),
+            });
+        }
+    }
+}
+
+/// Columns of every generated image, in the order of its table; empty where the reference is too small.
+fn image_columns(pair: &Pair, reference: &FeatureSet, generated: &FeatureSet) -> Vec<ImageColumns> {
+    let (realism, rarity, found) = (pair.realism().ok(), pair.rarity().ok(), pair.authenticity().ok());
+    let columns: Vec<ImageColumns> = (0..generated.paths.len())
+        .map(|i| ImageColumns {
+            realism: realism.and_then(|all| all[i]),
+            rarity: rarity.and_then(|all| all[i]),
+            nearest_reference: found.map(|f| reference.path(f.nearest[i].index).to_owned()),
+            nearest_distance: found.map(|f| f.nearest[i].distance()),
+            authentic: found.map(|f| f.is_authentic(i)),
+        })
+        .collect();
+    generated.to_table_order(&columns)
+}

@@ -1,0 +1,254 @@
+//! The value of every metric of features, from two sets of them.
+
+use std::cell::OnceCell;
+
+use super::Conventions;
+use super::metric::Metric;
+use crate::image_metric::{Authenticity, authenticity, rarity, realism};
+use crate::set_metric::{
+    FactoredGaussian, Features, FrechetDistance, InfinityOptions, Kernel, KernelDistance, Manifold,
+    MindOptions, Moments, Prdc, PrdcImages, cmmd, frechet_distance_factored, frechet_distance_infinity,
+    inception_score, kernel_distance, mifid, mind, prdc, prdc_images, sliced_wasserstein, vendi_score,
+};
+
+/// A value, or why it is undefined.
+pub(super) type Outcome<T> = Result<T, String>;
+
+/// σ of the Gaussian kernel distance; torch-fidelity's.
+const SIGMA: f64 = 10.0;
+
+/// Two sets and what several metrics share, each made once and only if asked for.
+pub(super) struct Pair<'a> {
+    reference: Features<'a>,
+    generated: Features<'a>,
+    conventions: &'a Conventions,
+    seed: u64,
+    moments: OnceCell<[Moments; 2]>,
+    frechet: OnceCell<Outcome<(FactoredGaussian, FrechetDistance)>>,
+    /// With the cubic and with the Gaussian kernel.
+    kernels: [OnceCell<Outcome<KernelDistance>>; 2],
+    /// Of the reference, with the radii of precision.
+    manifold: OnceCell<Outcome<Manifold<'a>>>,
+    prdc: OnceCell<Outcome<(Prdc, Option<PrdcImages>)>>,
+    realism: OnceCell<Outcome<Vec<Option<f64>>>>,
+    rarity: OnceCell<Outcome<Vec<Option<f64>>>>,
+    authenticity: OnceCell<Outcome<Authenticity>>,
+}
+
+/// Which set's images a metric is the mean over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Over {
+    Reference,
+    Generated,
+}
+
+/// A metric as `scale` times a mean over images, one value each, the other set held fixed.
+pub(super) struct MeanOver {
+    pub(super) over: Over,
+    pub(super) values: Vec<f64>,
+    pub(super) scale: f64,
+}
+
+impl<'a> Pair<'a> {
+    pub(super) fn new(
+        reference: Features<'a>,
+        generated: Features<'a>,
+        conventions: &'a Conventions,
+        seed: u64,
+    ) -> Self {
+        Pair {
+            reference,
+            generated,
+            conventions,
+            seed,
+            moments: OnceCell::new(),
+            frechet: OnceCell::new(),
+            kernels: [const { OnceCell::new() }; 2],
+            manifold: OnceCell::new(),
+            prdc: OnceCell::new(),
+            realism: OnceCell::new(),
+            rarity: OnceCell::new(),
+            authenticity: OnceCell::new(),
+        }
+    }
+
+    /// The value of `metric`. The Anomaly Score is none of features.
+    pub(super) fn value(&self, metric: Metric) -> Outcome<f64> {
+        let (reference, generated, seed) = (self.reference, self.generated, self.seed);
+        match metric {
+            Metric::AnomalyScore => Err("is no metric of features".into()),
+            Metric::FrechetDistance => Ok(self.frechet()?.1.value),
+            Metric::FrechetInfinity => {
+                let options = InfinityOptions { seed, ..InfinityOptions::default() };
+                Ok(said(frechet_distance_infinity(&self.frechet()?.0, generated, &options))?.value)
+            }
+            Metric::KernelDistance | Metric::KernelDistanceRbf => Ok(self.kernel(metric)?.value),
+            Metric::Cmmd => Ok(said(cmmd(reference, generated))?.value),
+            Metric::InceptionScore => {
+                Ok(said(inception_score(generated, &self.conventions.inception))?.value)
+            }
+            Metric::Precision => Ok(self.prdc()?.0.precision),
+            Metric::Recall => Ok(self.prdc()?.0.recall),
+            Metric::Density => Ok(self.prdc()?.0.density),
+            Metric::Coverage => Ok(self.prdc()?.0.coverage),
+            Metric::Realism => mean_of_defined(self.realism()?, "no generated image has a realism"),
+            Metric::Rarity => {
+                mean_of_defined(self.rarity()?, "no generated image lies in the reference manifold")
+            }
+            Metric::Authenticity => Ok(self.authenticity()?.summary.value),
+            Metric::Vendi => Ok(said(vendi_score(generated))?.value),
+            Metric::SlicedWasserstein => {
+                let [a, b] = self.moments();
+                said(sliced_wasserstein(&said(a.gaussian(0))?, &said(b.gaussian(0))?))
+            }
+            Metric::Mind => {
+                let options = MindOptions { seed, ..MindOptions::default() };
+                Ok(said(mind(reference, generated, &options))?.value)
+            }
+            Metric::Mifid => {
+                Ok(said(mifid(&self.frechet()?.1, reference, generated, &self.conventions.mifid))?.value)
+            }
+        }
+    }
+
+    /// What a reader of a defined value must know.
+    pub(super) fn note(&self, metric: Metric) -> Option<String> {
+        match metric {
+            Metric::FrechetDistance | Metric::FrechetInfinity | Metric::Mifid => {
+                let found = &self.frechet().ok()?.1;
+                let rank = found.rank_reference.min(found.rank_generated);
+                (rank < found.dim).then(|| {
+                    format!(
+                        "a covariance has rank {rank} of {}: with so few images the distance is far above that of \
+                         many",
+                        found.dim
+                    )
+                })
+            }
+            Metric::Realism | Metric::Rarity => {
+                let (all, what) = if metric == Metric::Realism {
+                    (self.realism().ok()?, "coincide with a reference image and have no realism")
+                } else {
+                    (self.rarity().ok()?, "lie outside the reference manifold and have no rarity")
+                };
+                let without = all.iter().filter(|v| v.is_none()).count();
+                (without > 0).then(|| format!("{without} of {} generated images {what}", all.len()))
+            }
+            _ => None,
+        }
+    }
+
+    /// `metric` as a mean over images; `None` if it is none.
+    pub(super) fn mean_over(&self, metric: Metric) -> Option<MeanOver> {
+        let share = |flags: &[bool]| flags.iter().map(|&f| f64::from(u8::from(f))).collect();
+        let mean = |over, values, scale| Some(MeanOver { over, values, scale });
+        let images = || self.prdc().ok()?.1.as_ref();
+        match metric {
+            Metric::Precision => {
+                let inside = images()?.balls_around.iter().map(|&balls| f64::from(balls.min(1))).collect();
+                mean(Over::Generated, inside, 1.0)
+            }
+            Metric::Density => {
+                let balls = images()?.balls_around.iter().map(|&balls| f64::from(balls)).collect();
+                mean(Over::Generated, balls, 1.0 / self.conventions.prdc.nearest_k as f64)
+            }
+            Metric::Recall => mean(Over::Reference, share(&images()?.recalled), 1.0),
+            Metric::Coverage => mean(Over::Reference, share(&images()?.covered), 1.0),
+            Metric::Realism => {
+                mean(Over::Generated, self.realism().ok()?.iter().flatten().copied().collect(), 1.0)
+            }
+            Metric::Rarity => {
+                mean(Over::Generated, self.rarity().ok()?.iter().flatten().copied().collect(), 1.0)
+            }
+            Metric::Authenticity => {
+                let found = self.authenticity().ok()?;
+                let flags: Vec<bool> = (0..found.nearest.len()).map(|i| found.is_authentic(i)).collect();
+                mean(Over::Generated, share(&flags), 100.0)
+            }
+            _ => None,
+        }
+    }
+
+    /// A kernel distance, which comes with its standard error.
+    pub(super) fn kernel(&self, metric: Metric) -> Outcome<&KernelDistance> {
+        let (which, kernel) = match metric {
+            Metric::KernelDistanceRbf => (1, Kernel::Rbf { sigma: SIGMA }),
+            _ => (0, Kernel::Cubic),
+        };
+        shared(&self.kernels[which], || said(kernel_distance(self.reference, self.generated, kernel)))
+    }
+
+    fn moments(&self) -> &[Moments; 2] {
+        // Not `Moments::of`, which would sort again rows that are in order.
+        let of = |features: Features| {
+            let mut moments = Moments::new(features.dim());
+            // Of one length by construction.
+            let _ = moments.push(features);
+            moments
+        };
+        self.moments.get_or_init(|| [of(self.reference), of(self.generated)])
+    }
+
+    fn frechet(&self) -> Outcome<&(FactoredGaussian, FrechetDistance)> {
+        shared(&self.frechet, || {
+            let ddof = self.conventions.ddof;
+            let [reference, generated] = self.moments();
+            let reference = FactoredGaussian::new(&said(reference.gaussian(ddof))?);
+            let generated = FactoredGaussian::new(&said(generated.gaussian(ddof))?);
+            let distance = said(frechet_distance_factored(&reference, &generated))?;
+            Ok((reference, distance))
+        })
+    }
+
+    fn manifold(&self) -> Outcome<&Manifold<'a>> {
+        shared(&self.manifold, || said(Manifold::new(self.reference, self.conventions.prdc.nearest_k)))
+    }
+
+    fn prdc(&self) -> Outcome<&(Prdc, Option<PrdcImages>)> {
+        shared(&self.prdc, || {
+            let options = &self.conventions.prdc;
+            if options.subsample.is_some() {
+                return Ok((said(prdc(self.reference, self.generated, options))?, None));
+            }
+            // Manifolds do not know which set they are of.
+            said(Features::require_pair(self.reference, self.generated, options.nearest_k + 1))?;
+            let generated = said(Manifold::new(self.generated, options.nearest_k))?;
+            let (prdc, images) = said(prdc_images(self.manifold()?, &generated, options.boundary))?;
+            Ok((prdc, Some(images)))
+        })
+    }
+
+    /// Of every generated image.
+    pub(super) fn realism(&self) -> Outcome<&Vec<Option<f64>>> {
+        shared(&self.realism, || said(realism(self.manifold()?, self.generated, self.conventions.realism)))
+    }
+
+    /// Of every generated image.
+    pub(super) fn rarity(&self) -> Outcome<&Vec<Option<f64>>> {
+        shared(&self.rarity, || {
+            let manifold = said(Manifold::new(self.reference, self.conventions.rarity_k))?;
+            said(rarity(&manifold, self.generated))
+        })
+    }
+
+    /// Of every generated image.
+    pub(super) fn authenticity(&self) -> Outcome<&Authenticity> {
+        shared(&self.authenticity, || said(authenticity(self.reference, self.generated)))
+    }
+}
+
+fn shared<T>(cell: &OnceCell<Outcome<T>>, make: impl FnOnce() -> Outcome<T>) -> Outcome<&T> {
+    cell.get_or_init(make).as_ref().map_err(String::clone)
+}
+
+fn said<T>(result: crate::Result<T>) -> Outcome<T> {
+    result.map_err(|e| e.to_string())
+}
+
+fn mean_of_defined(values: &[Option<f64>], none: &str) -> Outcome<f64> {
+    let n = values.iter().flatten().count();
+    if n == 0 {
+        return Err(none.into());
+    }
+    Ok(values.iter().flatten().sum::<f64>() / n as f64)
+}

@@ -1,0 +1,258 @@
+//! Against the metrics' own functions, closed forms and conventions, on tables made here.
+
+use super::*;
+use crate::set_metric::{Moments, PermutationOptions, anomaly_score, frechet_distance, prdc};
+use crate::stats::{Alternative, counter_rng};
+use crate::table::{
+    BackboneSettings, Flags, Measurement, Noise, ProtocolSettings, Row, Scores, Settings, Writer,
+};
+use rand_distr::{Distribution, StandardNormal};
+
+const DIM: usize = 4;
+
+fn settings(backbone: &str) -> Settings {
+    let protocol = ProtocolSettings {
+        name: "paper".into(),
+        steps: 10,
+        epsilon: 0.01,
+        attack_steps: 10,
+        attack_epsilon: 8.0 / 255.0,
+        attack_step_size: 2.0 / 255.0,
+        noise: Noise::Gaussian,
+        restarts: 1,
+    };
+    let backbone = BackboneSettings {
+        name: backbone.into(),
+        weights_sha256: "0123456789abcdef".repeat(4),
+        input_px: 224,
+        feature_dim: DIM as u32,
+        layer: None,
+    };
+    Settings::new(protocol, backbone, "bicubic-antialias", 7, "images", None)
+}
+
+/// `n` images of a normal distribution about `mean`; path `prefix` and a number.
+fn images(prefix: &str, n: usize, mean: f32, std_dev: f32) -> Vec<Row> {
+    let mut rng = counter_rng(1, "test/evaluate", prefix.as_bytes());
+    let mut normal = || -> f64 { StandardNormal.sample(&mut rng) };
+    (0..n)
+        .map(|i| {
+            let feature = (0..DIM).map(|_| mean + std_dev * normal() as f32).collect();
+            let scores = Scores {
+                content_hash: [i as u8; 32],
+                width: 64,
+                height: 48,
+                complexity: Some(0.5 + 0.01 * normal() - 0.01 * f64::from(mean)),
+                vulnerability: Some(30.0 + normal() + f64::from(mean)),
+                anomaly_score_i: None,
+                noise_floor: None,
+                restart_spread: None,
+                flags: Flags::default(),
+            };
+            Row { path: format!("{prefix}{i:03}.png"), measurement: Measurement { scores, feature } }
+        })
+        .collect()
+}
+
+fn table(backbone: &str, rows: &[Row]) -> Table {
+    let mut writer = Writer::create(None, settings(backbone), None).unwrap();
+    rows.iter().for_each(|row| writer.append(row).unwrap());
+    writer.finish().unwrap()
+}
+
+fn features(rows: &[Row]) -> Vec<f32> {
+    rows.iter().flat_map(|row| row.measurement.feature.clone()).collect()
+}
+
+fn run(
+    reference: &[Row],
+    generated: &[Row],
+    words: &[&str],
+    change: impl FnOnce(&mut Options),
+) -> Evaluation {
+    let mut options = Options::new(Selection::of(words).unwrap(), 7);
+    change(&mut options);
+    let points = |rows: &[Row]| FeatureSet::read(&table("resnet18", rows), "set").unwrap().points;
+    let score = anomaly_score(
+        &points(reference),
+        &points(generated),
+        &PermutationOptions { permutations: 99, seed: 7 },
+    );
+    let (reference, generated) = (table("resnet18", reference), table("resnet18", generated));
+    evaluate(&reference, &generated, &score.unwrap(), &options).unwrap()
+}
+
+fn named<'a>(evaluation: &'a Evaluation, name: &str) -> &'a MetricResult {
+    evaluation.metrics.iter().find(|m| m.name == name).unwrap()
+}
+
+fn without_uncertainty(options: &mut Options) {
+    (options.bootstrap, options.null_splits) = (Some(0), Some(0));
+}
+
+#[test]
+fn values_are_those_of_the_metrics_with_the_sets_in_their_places() {
+    let (real, fake) = (images("r", 60, 0.0, 1.0), images("g", 40, 0.3, 0.6));
+    let found = run(&real, &fake, &["all"], without_uncertainty);
+    let (a, b) = (features(&real), features(&fake));
+    let (a, b) = (Features::new("a", &a, DIM).unwrap(), Features::new("b", &b, DIM).unwrap());
+    let expected = prdc(a, b, &PrdcOptions::default()).unwrap();
+    let value = |name: &str| named(&found, name).value.unwrap();
+    assert_eq!(value("precision"), expected.precision);
+    assert_eq!(value("recall"), expected.recall);
+    assert_eq!(value("density"), expected.density);
+    assert_eq!(value("coverage"), expected.coverage);
+    assert!(expected.precision > expected.recall, "less varied images: precise, and no great recall");
+    let gaussian = |set| Moments::of(set).gaussian(1).unwrap();
+    assert_eq!(value("frechet_distance"), frechet_distance(&gaussian(a), &gaussian(b)).unwrap().value);
+    // ‖Δμ‖² = 4·.09 and 4·(1 − .6)²: 1.0, with the bias of few images and sampling on top.
+    assert!((0.5..2.5).contains(&value("frechet_distance")));
+    assert_eq!(found.metrics.len(), METRICS.len());
+    assert_eq!(named(&found, "vendi_score").n_reference, None);
+    assert_eq!((named(&found, "mind").n_reference, named(&found, "mind").n_generated), (Some(60), 40));
+    for metric in &found.metrics {
+        let possible = !["inception_score", "cmmd"].contains(&metric.name.as_str());
+        assert_eq!(metric.value.is_some(), possible, "{metric:?}");
+        assert_eq!((metric.std_error, metric.ci_low), (None, None));
+        assert!(metric.note.is_some(), "what is missing is explained: {metric:?}");
+    }
+    assert!(
+        named(&found, "inception_score")
+            .note
+            .as_ref()
+            .unwrap()
+            .starts_with("needs class logits, not resnet18;")
+    );
+}
+
+/// Another order of files and another number of threads: the same bits, each image keeping its own columns.
+#[test]
+fn neither_order_nor_threads_change_a_bit() {
+    let (real, fake) = (images("r", 24, 0.0, 1.0), images("g", 16, 0.5, 1.0));
+    let few = |options: &mut Options| (options.bootstrap, options.null_splits) = (Some(20), Some(5));
+    let on = |threads: usize, real: &[Row], fake: &[Row]| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| run(real, fake, &["all"], few))
+    };
+    let one = on(1, &real, &fake);
+    assert_eq!(one, on(3, &real, &fake));
+    let renamed = |rows: &[Row]| -> Vec<Row> {
+        let n = rows.len();
+        let new = |(i, row): (usize, &Row)| Row { path: format!("{:03}{}", n - i, row.path), ..row.clone() };
+        rows.iter().enumerate().map(new).collect()
+    };
+    let other = on(2, &renamed(&real), &renamed(&fake));
+    assert_eq!(one.metrics, other.metrics);
+    let (columns, mut mirrored) = (one.images.unwrap(), other.images.unwrap());
+    mirrored.reverse();
+    for (a, b) in columns.iter().zip(&mirrored) {
+        assert_eq!((a.realism, a.rarity, a.nearest_distance), (b.realism, b.rarity, b.nearest_distance));
+        assert!(b.nearest_reference.as_ref().unwrap().ends_with(a.nearest_reference.as_ref().unwrap()));
+    }
+}
+
+#[test]
+fn intervals_hold_their_values_and_shares_have_the_binomial_error() {
+    let (real, fake) = (images("r", 100, 0.0, 1.0), images("g", 80, 0.7, 1.0));
+    let found = run(&real, &fake, &["prdc", "kd", "asw", "mind", "as"], |options| {
+        (options.bootstrap, options.null_splits) = (Some(400), Some(0));
+    });
+    for metric in &found.metrics {
+        let (low, high) = (metric.ci_low.unwrap(), metric.ci_high.unwrap());
+        assert!(low < high && metric.std_error.unwrap() > 0.0, "{metric:?}");
+        assert!(metric.method.is_some());
+    }
+    for (name, n) in [("precision", 80.0), ("recall", 100.0), ("coverage", 100.0)] {
+        let metric = named(&found, name);
+        let p = metric.value.unwrap();
+        let expected = (p * (1.0 - p) / n).sqrt();
+        // 400 resamples know a deviation to 3.5 %.
+        assert!((metric.std_error.unwrap() / expected - 1.0).abs() < 0.15, "{metric:?}");
+    }
+    let kernel = named(&found, "kernel_distance");
+    let half = 1.959_963_984_540_054 * kernel.std_error.unwrap();
+    assert!((kernel.ci_high.unwrap() - kernel.value.unwrap() - half).abs() < 1e-12);
+}
+
+#[test]
+fn the_floor_is_that_of_equal_sets_of_the_sizes_it_names() {
+    let (real, fake) = (images("r", 90, 0.0, 1.0), images("g", 30, 3.0, 1.0));
+    let found = run(&real, &fake, &["fd", "precision", "vendi", "as"], |options| {
+        (options.bootstrap, options.null_splits) = (Some(0), Some(60));
+    });
+    let distance = named(&found, "frechet_distance");
+    assert_eq!((distance.null_n_reference, distance.null_n_generated), (Some(60), Some(30)));
+    assert!(distance.null_q95.unwrap() > distance.null_mean.unwrap() && distance.null_q05.is_none());
+    assert!(distance.value.unwrap() > 10.0 * distance.null_q95.unwrap(), "{distance:?}");
+    let precision = named(&found, "precision");
+    assert!(precision.null_q05.unwrap() < precision.null_mean.unwrap() && precision.null_q95.is_none());
+    assert!(precision.value.unwrap() < precision.null_q05.unwrap(), "{precision:?}");
+    let vendi = named(&found, "vendi_score");
+    assert_eq!((vendi.null_n_reference, vendi.null_n_generated), (None, Some(30)));
+    let score = named(&found, "anomaly_score");
+    assert_eq!((score.null_n_reference, score.null_n_generated), (Some(90), Some(30)), "of relabellings");
+}
+
+#[test]
+fn what_cannot_be_computed_says_so() {
+    let (real, fake) = (images("r", 3, 0.0, 1.0), images("g", 2, 0.0, 1.0));
+    let found = run(&real, &fake, &["all"], |_| {});
+    let precision = named(&found, "precision");
+    assert_eq!(precision.value, None);
+    assert_eq!(
+        precision.note.as_deref(),
+        Some("reference: too few images for this metric; expected at least 6, found 3")
+    );
+    let distance = named(&found, "frechet_distance");
+    assert!(distance.value.is_some());
+    let note = distance.note.as_ref().unwrap();
+    assert!(note.starts_with("a covariance has rank 1 of 4: "), "{note}");
+    assert!(note.contains("no null floor: undefined for parts of 2 and 1 images"), "{note}");
+    let images = found.images.unwrap();
+    assert_eq!((images[0].realism, images[0].authentic.is_some()), (None, true));
+}
+
+#[test]
+fn one_resample_is_refused() {
+    let rows = images("r", 6, 0.0, 1.0);
+    let points = FeatureSet::read(&table("resnet18", &rows), "set").unwrap().points;
+    let score = anomaly_score(&points, &points, &PermutationOptions::default()).unwrap();
+    let options = Options { bootstrap: Some(1), ..Options::new(Selection::of(&["fd"]).unwrap(), 7) };
+    let (a, b) = (table("resnet18", &rows), table("resnet18", &rows));
+    let error = evaluate(&a, &b, &score, &options).unwrap_err();
+    assert_eq!(error.to_string(), "--bootstrap: too few for an interval; expected 0 or at least 2, found 1");
+}
+
+#[test]
+fn a_copy_is_not_authentic_and_names_what_it_copies() {
+    let real = images("r", 30, 0.0, 1.0);
+    let mut fake = images("g", 10, 0.0, 1.0);
+    fake[4].measurement.feature.clone_from(&real[17].measurement.feature);
+    let found = run(&real, &fake, &["authpct"], without_uncertainty);
+    let copy = &found.images.as_ref().unwrap()[4];
+    assert_eq!((copy.nearest_reference.as_deref(), copy.nearest_distance), (Some("r017.png"), Some(0.0)));
+    assert_eq!(copy.authentic, Some(false));
+    assert!(named(&found, "authpct").value.unwrap() <= 90.0);
+}
+
+/// Three below three: one of the 20 arrangements, so p = 1/20; Cliff's δ = ∓1.
+#[test]
+fn claims_are_tested_in_their_direction() {
+    let points = |rows: &[(f64, f64)]| -> Vec<crate::set_metric::Point> {
+        rows.iter()
+            .map(|&(complexity, vulnerability)| crate::set_metric::Point { complexity, vulnerability })
+            .collect()
+    };
+    let real = points(&[(0.6, 1.0), (0.7, 2.0), (0.8, 3.0)]);
+    let fake = points(&[(0.1, 4.0), (0.2, 5.0), (0.3, 6.0)]);
+    let claims = Claims::of(&real, &fake).unwrap();
+    assert!((claims.complexity.p_value.unwrap() - 0.05).abs() < 1e-15);
+    assert!((claims.vulnerability.p_value.unwrap() - 0.05).abs() < 1e-15);
+    assert_eq!((claims.complexity.cliffs_delta, claims.vulnerability.cliffs_delta), (Some(-1.0), Some(1.0)));
+    assert_eq!(claims.complexity.generated, Alternative::Less);
+    let reversed = Claims::of(&fake, &real).unwrap();
+    assert_eq!((reversed.complexity.p_value, reversed.vulnerability.p_value), (Some(1.0), Some(1.0)));
+    assert!(
+        claims.complexity.welch_log10_p.unwrap() < -1.0 && reversed.complexity.welch_log10_p.unwrap() > -0.1
+    );
+}

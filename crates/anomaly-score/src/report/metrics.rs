@@ -1,0 +1,65 @@
+//! The further metrics and the claims, for people.
+
+use super::layout::Align::{Left, Right};
+use super::layout::{aligned, wrapped};
+use super::number::significant;
+use crate::evaluate::{Claim, Claims, Direction, MetricResult};
+use crate::stats::Alternative;
+
+/// A table of metrics, then their notes.
+pub(super) fn metrics(metrics: &[MetricResult]) -> String {
+    let optional = |v: Option<f64>| v.map_or("-".into(), |v| significant(v, 4));
+    let head = ["metric", "", "value", "95 % interval", "no difference", "5 % limit", "n"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(metrics.iter().map(|metric| {
+        let ends = metric.ci_low.zip(metric.ci_high);
+        let n = metric.n_reference.map(|n| format!("{n} : ")).unwrap_or_default();
+        vec![
+            metric.title.clone(),
+            arrow(metric.direction).into(),
+            optional(metric.value),
+            ends.map_or("-".into(), |(a, b)| format!("{} … {}", significant(a, 4), significant(b, 4))),
+            optional(metric.null_mean),
+            optional(metric.null_q05.or(metric.null_q95)),
+            format!("{n}{}", metric.n_generated),
+        ]
+    }));
+    let mut text = aligned(&rows, "", &[Left, Left, Right, Left, Right, Right, Right]);
+    text += &wrapped(
+        "↓ lower is better, ↑ higher is better; no difference: mean over splits of the reference set; 5 % limit: 5 % \
+         of such splits are beyond it; n: reference : generated images",
+        "  ",
+    );
+    for metric in metrics {
+        if let Some(note) = &metric.note {
+            text += &wrapped(&format!("{}: {note}", metric.title), "  ");
+        }
+    }
+    text
+}
+
+fn arrow(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Lower => "↓",
+        Direction::Higher => "↑",
+        Direction::None => "",
+    }
+}
+
+/// A line for each of the paper's claims.
+pub(super) fn claims(claims: &Claims) -> String {
+    let row = |name: &str, claim: &Claim| {
+        let than = if claim.generated == Alternative::Less { "lower" } else { "higher" };
+        let p = match (claim.p_value, claim.log10_p) {
+            (Some(0.0), Some(log10_p)) => format!("p = 10^{log10_p:.1}"),
+            (Some(p), _) => format!("p = {}", significant(p, 3)),
+            (None, _) => "p undefined".into(),
+        };
+        let ends = claim.ci_low.zip(claim.ci_high);
+        let interval = ends.map(|(a, b)| format!(" ({a:.3} … {b:.3})")).unwrap_or_default();
+        let delta = claim.cliffs_delta.map_or("-".into(), |d| format!("{d:.3}{interval}"));
+        vec![format!("{name} of generated images is {than}"), p, format!("Cliff's δ {delta}")]
+    };
+    let rows = [row("complexity", &claims.complexity), row("vulnerability", &claims.vulnerability)];
+    format!("The paper's claims (Mann–Whitney, one-sided)\n{}", aligned(&rows, "  ", &[Left, Left, Left]))
+}
