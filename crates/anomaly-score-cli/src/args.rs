@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anomaly_score::backbone::{self, Backbone, OnnxOptions, Pool};
-use anomaly_score::evaluate::Selection;
+use anomaly_score::evaluate::{Preset, Selection, presets};
 use anomaly_score::image::{Fit, Preprocessing, Resampler};
 use anomaly_score::measure::{Protocol, protocol};
 use anomaly_score::table::{Noise, ProtocolSettings};
@@ -47,8 +47,10 @@ pub(crate) enum Command {
 pub(crate) struct Compare {
     /// Real photos: an image source, or a table made by `measure`
     pub(crate) reference: PathBuf,
-    /// The model's images: an image source, or a table made by `measure`
-    pub(crate) generated: PathBuf,
+    /// The model's images: an image source, or a table made by `measure`. With several models, each is compared with the
+    /// reference, and every two with each other
+    #[arg(required = true)]
+    pub(crate) generated: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) score: Score,
     #[command(flatten)]
@@ -79,10 +81,18 @@ pub(crate) struct Metrics {
     #[arg(long, value_name = "NAME[,NAME…]", value_delimiter = ',', default_value = "as",
           value_parser = Selection::words())]
     pub(crate) metrics: Vec<String>,
+    /// Follow a published tool in backbone, resizing and the conventions of metrics; what it cannot reproduce is said in a
+    /// warning
+    #[arg(long, value_name = "TOOL", value_parser = presets().map(|p| p.name))]
+    pub(crate) preset: Option<String>,
     /// Bootstrap resamples for standard errors and intervals, 0 for none [default: 200, but none for a metric that
     /// would take long]
     #[arg(long, value_name = "N")]
     pub(crate) bootstrap: Option<u32>,
+    /// Exchanges of images between two models for the p-value of their difference [default: 999, or 199 or none for a
+    /// metric that would take long]
+    #[arg(long, value_name = "N")]
+    pub(crate) pair_permutations: Option<u32>,
     /// Random splits of the reference set for the value of each metric where nothing differs, 0 for none [default: 100,
     /// but none for a metric that would take long]
     #[arg(long, value_name = "N")]
@@ -215,12 +225,13 @@ pub(crate) enum BackbonesCommand {
 }
 
 /// Which images are read, and through which network: what all commands that read images share.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Images and backbone")]
 pub(crate) struct Reading {
-    /// The network: a name that `anomaly-score backbones` lists, or an ONNX file
-    #[arg(long, value_name = "NAME|MODEL.onnx", default_value = backbone::DEFAULT)]
-    pub(crate) backbone: String,
+    /// The network: a name that `anomaly-score backbones` lists, or an ONNX file [default: efficientnet-lite0, or the
+    /// preset's]
+    #[arg(long, value_name = "NAME|MODEL.onnx")]
+    pub(crate) backbone: Option<String>,
     /// Weights of the backbone: .safetensors, or a PyTorch .pth, .th, .bin [default: from the Hugging Face hub,
     /// fetched once into its cache]
     #[arg(long, value_name = "FILE")]
@@ -260,7 +271,7 @@ pub(crate) struct Reading {
 }
 
 /// What an ONNX file does not say of itself.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(next_help_heading = "ONNX files")]
 pub(crate) struct Onnx {
     /// Side of the input in pixels, for a model that leaves it open
@@ -290,7 +301,7 @@ impl Onnx {
 }
 
 /// What is computed of an image.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Method")]
 pub(crate) struct Method {
     /// What is computed: the published method, the released code's sign, or free of rounding
@@ -320,7 +331,7 @@ pub(crate) struct Method {
 }
 
 /// What `measure`, `compare`, `rank` and `demo` share.
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 pub(crate) struct Measuring {
     #[command(flatten)]
     pub(crate) reading: Reading,
@@ -365,7 +376,41 @@ impl Method {
     }
 }
 
+impl Measuring {
+    /// The same as a preset has it.
+    ///
+    /// # Errors
+    /// For an option that says otherwise.
+    pub(crate) fn with_preset(&self, preset: &Preset) -> Result<Measuring> {
+        let fit = if preset.fit == Fit::Squash { Resize::Squash } else { Resize::Crop };
+        let mut reading = self.reading.clone();
+        let (backbone, resampler) = (preset.backbone, preset.resampler.name());
+        let differs = |found: &Option<String>, own: &str| found.as_deref().is_some_and(|found| found != own);
+        let contradiction = if differs(&reading.backbone, backbone) {
+            Some(format!("--backbone {backbone}"))
+        } else if differs(&reading.resampler, resampler) {
+            Some(format!("--resampler {resampler}"))
+        } else if reading.resize.is_some_and(|found| found != fit) {
+            Some("the other --resize".to_owned())
+        } else {
+            None
+        };
+        if let Some(own) = contradiction {
+            bail!("--preset {}: means {own}; leave out one of the two", preset.name);
+        }
+        reading.backbone = Some(backbone.to_owned());
+        reading.resampler = Some(resampler.to_owned());
+        reading.resize = Some(fit);
+        Ok(Measuring { reading, method: self.method.clone() })
+    }
+}
+
 impl Reading {
+    /// Name of the network, or path of an ONNX file.
+    pub(crate) fn backbone(&self) -> &str {
+        self.backbone.as_deref().unwrap_or(backbone::DEFAULT)
+    }
+
     pub(crate) fn preprocessing(&self, backbone: &Backbone) -> Preprocessing {
         let mut own = backbone.preprocessing();
         if let Some(name) = &self.resampler

@@ -36,7 +36,7 @@ impl Input {
     }
 
     /// What an error calls it.
-    fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Input::Table(table, path) => {
                 format!("{} (a table of {})", path.display(), table.settings().source)
@@ -89,21 +89,21 @@ impl<'a> Loader<'a> {
     /// Of a protocol that is not the command line's.
     pub(crate) fn of(reading: &'a Reading, protocol: ProtocolSettings, inputs: &[&Input]) -> Result<Self> {
         let needed = inputs.iter().any(|i| matches!(i, Input::Images(_)));
-        if needed && reading.weights.is_none() && !is_onnx(&reading.backbone) {
-            fetch(Entry::find(&reading.backbone)?)?;
+        if needed && reading.weights.is_none() && !is_onnx(reading.backbone()) {
+            fetch(Entry::find(reading.backbone())?)?;
         }
         let request = Request {
-            name: &reading.backbone,
+            name: reading.backbone(),
             weights: reading.weights.as_deref(),
             layers: &reading.layer,
             pool: reading.pool(),
             onnx: reading.onnx.options(),
         };
-        if needed && is_onnx(&reading.backbone) && reading.onnx.mean.is_none() {
+        if needed && is_onnx(reading.backbone()) && reading.onnx.mean.is_none() {
             eprintln!(
                 "note: {} is given pixels in [0, 1] as they are; a model trained on normalised pixels needs --mean \
                  and --std",
-                reading.backbone
+                reading.backbone()
             );
         }
         let backbone = if needed { Some(Backbone::load(&request)?) } else { None };

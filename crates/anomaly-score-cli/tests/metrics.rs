@@ -7,8 +7,19 @@ use image::{Rgb, RgbImage};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Two steps of each kind, and few resamples.
-const SHORT: [&str; 8] = ["--steps", "2", "--attack-steps", "1", "--bootstrap", "4", "--null-splits", "2"];
+/// Two steps of each kind, short features, and few resamples.
+const SHORT: [&str; 10] = [
+    "--steps",
+    "2",
+    "--attack-steps",
+    "1",
+    "--layer",
+    "_conv_stem",
+    "--bootstrap",
+    "4",
+    "--null-splits",
+    "2",
+];
 
 fn run(home: &TempDir, args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_anomaly-score"))
@@ -48,7 +59,12 @@ fn all_metrics_are_in_the_report_or_say_why_not() {
     let output = run(&home, &[&args[..], &SHORT].concat());
     assert!(output.status.success(), "{}", text(&output.stderr));
     let shown = text(&output.stdout);
-    for part in ["Fréchet distance, efficientnet-lite0  ↓", "Precision", "The paper's claims", "12 : 8"] {
+    for part in [
+        "Fréchet distance, efficientnet-lite0 at _conv_stem:mean",
+        "Precision",
+        "The paper's claims",
+        "12 : 8",
+    ] {
         assert!(shown.contains(part), "{part} is missing from:\n{shown}");
     }
     assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
@@ -85,8 +101,57 @@ fn a_wrong_name_lists_the_right_ones_and_the_impossible_fails_before_measuring()
     refused("fd,fids", "prdc, claims, all");
     refused(
         "is",
-        "--metrics is: needs class logits, not efficientnet-lite0; read --backbone inception-v3-fid",
+        "--metrics is: needs class logits, not efficientnet-lite0 at _conv_stem:mean; read --backbone",
     );
     refused("fd,cmmd", "--metrics cmmd: is defined on the embedding of clip-vit-l14-336");
     assert!(!home.path().join("cache").exists(), "nothing was measured");
+}
+
+#[test]
+fn several_models_are_told_apart() {
+    let home = TempDir::new().unwrap();
+    let (real, near, far) =
+        (folder(&home, "real", 0..8), folder(&home, "near", 8..14), folder(&home, "far", 14..19));
+    let json = home.path().join("r.json").display().to_string();
+    let args =
+        ["compare", &real, &near, &far, "--metrics", "as,asw", "--pair-permutations", "19", "--json", &json];
+    let output = run(&home, &[&args[..], &SHORT].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let shown = text(&output.stdout);
+    assert!(shown.contains("Is one model better?") && shown.contains("model 2"), "{shown}");
+    let of: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    assert_eq!((of["models"].as_array().unwrap().len(), of["pairs"].as_array().unwrap().len()), (2, 2));
+    assert_eq!(of["models"][1]["generated"]["source"], far);
+    assert!(of["pairs"][1]["p_holm"].as_f64().unwrap() >= 0.05);
+    let output = run(&home, &["compare", &real, &near, &far, "--images", "-"]);
+    assert!(
+        text(&output.stderr).contains("--images: lists the images of one model"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn a_preset_refuses_what_contradicts_it() {
+    let home = TempDir::new().unwrap();
+    let images = folder(&home, "images", 0..2);
+    let table = home.path().join("t.parquet").display().to_string();
+    let output = run(&home, &["measure", &images, "-o", &table, "--steps", "2", "--attack-steps", "1"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let refused = |args: &[&str], part: &str| {
+        let output = run(&home, &[&["compare", &table, &table][..], args].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(part), "{}", text(&output.stderr));
+    };
+    refused(
+        &["--preset", "clean-fid", "--backbone", "dinov2-vits14"],
+        "--preset clean-fid: means --backbone inception-v3-fid; leave out one of the two",
+    );
+    refused(&["--preset", "clean-fid", "--resampler", "tf1-bilinear"], "means --resampler pil-bicubic-f32");
+    refused(&["--preset", "edm2", "--resize", "crop"], "means the other --resize");
+    refused(
+        &["--preset", "pytorch-fid"],
+        "expected backbone inception-v3-fid, resampler torch-bilinear/squash",
+    );
+    refused(&["--preset", "fid"], "torch-fidelity");
 }

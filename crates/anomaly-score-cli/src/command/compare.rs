@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anomaly_score::evaluate::{Options, Selection};
-use anomaly_score::report::{Report, Warning, csv, json, terminal};
+use anomaly_score::evaluate::{Options, Preset, Selection, compare_models};
+use anomaly_score::report::{Models, Report, Warning, csv, json, terminal, terminal_of_models};
 use anomaly_score::set_metric::PermutationOptions;
+use anomaly_score::table::Table;
 use anyhow::{Result, bail};
 
 use crate::Skips;
@@ -13,18 +14,24 @@ use crate::input::{Input, Loader, report_skipped};
 use crate::output::{TextOutput, print};
 
 pub(crate) fn run(args: &Compare) -> Result<Skips> {
-    let inputs = || Ok((Input::open(&args.reference)?, Input::open(&args.generated)?));
+    let inputs = || {
+        let reference = Input::open(&args.reference)?;
+        Ok((reference, args.generated.iter().map(|path| Input::open(path)).collect::<Result<_>>()?))
+    };
     compare(inputs, Vec::new(), &args.score, &args.measuring)
 }
 
-/// Measures what has to be measured and reports. Shared with `demo`. `inputs` opens reference and generated;
+/// Measures what has to be measured and reports. Shared with `demo`. `inputs` opens the reference and the models' images;
 /// `warnings` end the report's own.
 pub(crate) fn compare(
-    inputs: impl FnOnce() -> Result<(Input, Input)>,
+    inputs: impl FnOnce() -> Result<(Input, Vec<Input>)>,
     warnings: Vec<Warning>,
     score: &Score,
     measuring: &Measuring,
 ) -> Result<Skips> {
+    let preset = score.metrics.preset.as_deref().map(Preset::find).transpose()?;
+    let as_preset = preset.as_ref().map(|preset| measuring.with_preset(preset)).transpose()?;
+    let measuring = as_preset.as_ref().unwrap_or(measuring);
     let outputs = |path: &Option<PathBuf>| path.as_deref().map(|p| measuring.reading.outputs(p)).transpose();
     let (json_paths, images_paths) = (outputs(&score.json)?, outputs(&score.images)?);
     let is_stdout = |path: &Option<PathBuf>| path.as_deref().map(TextOutput::of) == Some(TextOutput::Stdout);
@@ -37,35 +44,68 @@ pub(crate) fn compare(
     }
     let selection = Selection::of(&score.metrics.metrics)?;
     let (reference, generated) = inputs()?;
-    let loader = Loader::new(measuring, &[&reference, &generated])?;
-    loader.require_same_settings(&reference, &generated)?;
+    let several = generated.len() > 1;
+    if several && score.images.is_some() {
+        bail!("--images: lists the images of one model; compare each model by itself for it");
+    }
+    let all: Vec<&Input> = std::iter::once(&reference).chain(&generated).collect();
+    let loader = Loader::new(measuring, &all)?;
+    for generated in &generated {
+        loader.require_same_settings(&reference, generated)?;
+    }
+    if let Some(preset) = &preset {
+        for input in all {
+            loader.settings(input).iter().try_for_each(|s| preset.require(&input.name(), s))?;
+        }
+    }
     let backbones: Vec<_> = loader.settings(&reference).into_iter().map(|s| s.backbone).collect();
     selection.require_possible(&backbones)?;
     let references = reference.into_tables(&loader)?;
-    let generated = generated.into_tables(&loader)?;
-    let warnings = [loader.cache_errors(), warnings].concat();
-    for (layer, (reference, generated)) in references.iter().zip(&generated).enumerate() {
-        let options =
-            PermutationOptions { permutations: score.permutations, seed: reference.settings().seed };
-        let mut report = Report::from_tables(reference, generated, &options, warnings.clone())?;
-        let metrics = Options {
+    let models: Vec<Vec<Table>> =
+        generated.into_iter().map(|input| input.into_tables(&loader)).collect::<Result<_>>()?;
+    let of_preset = preset.map(|p| Warning::Preset { name: p.name.into(), limits: p.limits.into() });
+    let warnings = [loader.cache_errors(), Vec::from_iter(of_preset), warnings].concat();
+    for (layer, reference) in references.iter().enumerate() {
+        let seed = reference.settings().seed;
+        let permutations = PermutationOptions { permutations: score.permutations, seed };
+        let options = Options {
             bootstrap: score.metrics.bootstrap,
             null_splits: score.metrics.null_splits,
-            ..Options::new(selection.clone(), options.seed)
+            conventions: preset.map(|p| p.conventions).unwrap_or_default(),
+            ..Options::new(selection.clone(), seed)
         };
-        report.evaluate(reference, generated, &metrics)?;
-        if let Some(paths) = &json_paths {
-            TextOutput::of(&paths[layer]).write(&json(&report)?)?;
+        let tables: Vec<&Table> = models.iter().map(|layers| &layers[layer]).collect();
+        let mut reports = Vec::with_capacity(tables.len());
+        for generated in &tables {
+            let mut report = Report::from_tables(reference, generated, &permutations, warnings.clone())?;
+            report.preset = preset.map(|p| p.name.into());
+            if several || selection.is_more_than_score() {
+                report.evaluate(reference, generated, &options)?;
+            }
+            reports.push(report);
         }
-        if let Some(paths) = &images_paths {
-            TextOutput::of(&paths[layer]).write(&csv(&report.images)?)?;
+        let (as_json, as_text) = if several {
+            let pairs = compare_models(reference, &tables, &options, score.metrics.pair_permutations)?;
+            let of = Models { models: reports, pairs };
+            (json(&of)?, terminal_of_models(&of))
+        } else {
+            if let Some(paths) = &images_paths {
+                let images = reports.iter().flat_map(|report| &report.images);
+                TextOutput::of(&paths[layer]).write(&csv(images)?)?;
+            }
+            let report = &reports[0];
+            (json(report)?, terminal(report))
+        };
+        if let Some(paths) = &json_paths {
+            TextOutput::of(&paths[layer]).write(&as_json)?;
         }
         if to_stdout == [false; 2] {
             let gap = if layer > 0 { "\n" } else { "" };
-            print(&format!("{gap}{}", terminal(&report)))?;
+            print(&format!("{gap}{as_text}"))?;
         }
     }
     // Every layer's table skips the same files, but for what only one layer cannot give.
-    let skips = references.iter().chain(&generated).map(|table| report_skipped(table, &measuring.reading));
+    let tables = references.iter().chain(models.iter().flatten());
+    let skips = tables.map(|table| report_skipped(table, &measuring.reading));
     Ok(skips.fold(Skips::None, Skips::or))
 }

@@ -21,7 +21,7 @@ pub(crate) fn run(args: &Demo) -> Result<Skips> {
     let inputs = || {
         let demo = unpack(folder.path())?;
         let open = |path: &Path, name| Ok::<_, anyhow::Error>(Input::Images(Source::open(path)?.named(name)));
-        Ok((open(&demo.reference, "demo/real")?, open(&demo.generated, "demo/generated")?))
+        Ok((open(&demo.reference, "demo/real")?, vec![open(&demo.generated, "demo/generated")?]))
     };
     compare(inputs, vec![Warning::Demo], &args.score, &args.measuring)
 }

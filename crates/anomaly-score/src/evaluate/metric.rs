@@ -233,6 +233,11 @@ impl Metric {
         &METRICS[self as usize]
     }
 
+    /// Whether it is a mean over the generated images of what the reference alone says of each.
+    pub(super) fn is_mean_over_generated(self) -> bool {
+        matches!(self, Precision | Density | Realism | Rarity | Authenticity)
+    }
+
     /// Why no table of this backbone and layer can have the metric, with what to do; `None` where it can.
     pub fn impossible_for(self, backbone: &BackboneSettings) -> Option<String> {
         match self {

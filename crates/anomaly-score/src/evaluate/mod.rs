@@ -3,7 +3,9 @@
 mod claims;
 mod features;
 mod metric;
+mod models;
 mod pair;
+mod preset;
 mod uncertainty;
 
 #[cfg(test)]
@@ -13,6 +15,8 @@ use serde::Serialize;
 
 pub use claims::{Claim, Claims};
 pub use metric::{Direction, Entry, METRICS, Metric, Selection};
+pub use models::{PairResult, compare_models};
+pub use preset::{KernelConvention, Preset, presets};
 pub use uncertainty::{AFFORDABLE, RESAMPLES, SPLITS};
 
 use crate::image_metric::RealismForm;
@@ -38,11 +42,13 @@ pub struct Conventions {
     pub inception: InceptionOptions,
     /// Of MiFID.
     pub mifid: MifidOptions,
+    /// Of kernel distances.
+    pub kernel: KernelConvention,
 }
 
 impl Default for Conventions {
     /// ddof 1; open balls, k = 5, all images; realism below the median radius; rarity at k = 3; the Inception Score as
-    /// torch-fidelity takes it; MiFID over the generated set.
+    /// torch-fidelity takes it; MiFID over the generated set; kernel distances over all pairs of images.
     fn default() -> Self {
         Conventions {
             ddof: 1,
@@ -51,6 +57,19 @@ impl Default for Conventions {
             rarity_k: 3,
             inception: InceptionOptions::default(),
             mifid: MifidOptions::default(),
+            kernel: KernelConvention::Whole,
+        }
+    }
+}
+
+impl Conventions {
+    /// Whether `metric` depends on the order of images in a table.
+    fn goes_by_place(&self, metric: Metric) -> bool {
+        let numpy = matches!(self.kernel, KernelConvention::Numpy { .. });
+        match metric {
+            Metric::InceptionScore => true,
+            Metric::KernelDistance | Metric::KernelDistanceRbf => numpy,
+            _ => false,
         }
     }
 }
@@ -150,7 +169,7 @@ pub struct Evaluation {
 /// The metrics of `generated` against `reference`, two tables of one backbone, whose Anomaly Score is `score`.
 ///
 /// A metric that cannot be computed here is an entry without value that says why. The bits depend neither on threads
-/// nor, but for the Inception Score, whose splits do, on the order of images. Memory: twice the features of each set
+/// nor, but for the Inception Score's splits and numpy's subsets, on the order of images. Memory: twice the features of each set
 /// (4·N·D bytes), and what the metrics take.
 ///
 /// # Errors
@@ -171,10 +190,9 @@ pub fn evaluate(
     let generated = FeatureSet::read(generated, "generated")?;
     let (r, g) = (reference.features()?, generated.features()?);
     let pair = Pair::new(r, g, conventions, *seed);
-    let by_place = |metric| metric == Metric::InceptionScore;
-    let in_table_order = match selection.metrics.iter().any(|&m| by_place(m)) {
-        true => generated.in_table_order(),
-        false => Vec::new(),
+    let in_table_order = match selection.metrics.iter().any(|&m| conventions.goes_by_place(m)) {
+        true => [reference.in_table_order(), generated.in_table_order()],
+        false => [Vec::new(), Vec::new()],
     };
     let resampling = Resampling { conventions, resamples: *bootstrap, confidence: CONFIDENCE, seed: *seed };
 
@@ -204,10 +222,11 @@ pub fn evaluate(
             result.anomaly_score(score);
             result.interval(resampling.of_points(&reference.points, &generated.points));
         } else if result.note.is_none() {
-            let found = if by_place(metric) {
-                let generated = Features::new("generated", &in_table_order, g.dim())?;
-                let value = Pair::new(r, generated, conventions, *seed).value(metric);
-                value.map(|value| (value, resampling.of_features(metric, &pair, r, generated)))
+            let found = if conventions.goes_by_place(metric) {
+                let r = Features::new("reference", &in_table_order[0], r.dim())?;
+                let g = Features::new("generated", &in_table_order[1], g.dim())?;
+                let pair = Pair::new(r, g, conventions, *seed);
+                pair.value(metric).map(|value| (value, resampling.of_features(metric, &pair, r, g)))
             } else {
                 pair.value(metric).map(|value| (value, resampling.of_features(metric, &pair, r, g)))
             };

@@ -2,14 +2,16 @@
 
 use std::cell::OnceCell;
 
-use super::Conventions;
 use super::metric::Metric;
+use super::{Conventions, KernelConvention};
 use crate::image_metric::{Authenticity, authenticity, rarity, realism};
 use crate::set_metric::{
-    FactoredGaussian, Features, FrechetDistance, InfinityOptions, Kernel, KernelDistance, Manifold,
-    MindOptions, Moments, Prdc, PrdcImages, cmmd, frechet_distance_factored, frechet_distance_infinity,
-    inception_score, kernel_distance, mifid, mind, prdc, prdc_images, sliced_wasserstein, vendi_score,
+    FactoredGaussian, Features, FrechetDistance, InfinityOptions, Kernel, Manifold, MindOptions, Moments,
+    Prdc, PrdcImages, SubsetRows, cmmd, frechet_distance_factored, frechet_distance_infinity,
+    inception_score, kernel_distance, kernel_distance_of_subsets, kernel_subsets, mifid, mind, prdc,
+    prdc_images, sliced_wasserstein, vendi_score,
 };
+use crate::stats::RandomState;
 
 /// A value, or why it is undefined.
 pub(super) type Outcome<T> = Result<T, String>;
@@ -26,7 +28,7 @@ pub(super) struct Pair<'a> {
     moments: OnceCell<[Moments; 2]>,
     frechet: OnceCell<Outcome<(FactoredGaussian, FrechetDistance)>>,
     /// With the cubic and with the Gaussian kernel.
-    kernels: [OnceCell<Outcome<KernelDistance>>; 2],
+    kernels: [OnceCell<Outcome<KernelValue>>; 2],
     /// Of the reference, with the radii of precision.
     manifold: OnceCell<Outcome<Manifold<'a>>>,
     prdc: OnceCell<Outcome<(Prdc, Option<PrdcImages>)>>,
@@ -47,6 +49,14 @@ pub(super) struct MeanOver {
     pub(super) over: Over,
     pub(super) values: Vec<f64>,
     pub(super) scale: f64,
+}
+
+/// A kernel distance.
+pub(super) struct KernelValue {
+    pub(super) value: f64,
+    pub(super) std_error: Option<f64>,
+    /// Spread of the estimates of subsets, where it is their mean.
+    pub(super) spread: Option<f64>,
 }
 
 impl<'a> Pair<'a> {
@@ -140,42 +150,68 @@ impl<'a> Pair<'a> {
 
     /// `metric` as a mean over images; `None` if it is none.
     pub(super) fn mean_over(&self, metric: Metric) -> Option<MeanOver> {
-        let share = |flags: &[bool]| flags.iter().map(|&f| f64::from(u8::from(f))).collect();
-        let mean = |over, values, scale| Some(MeanOver { over, values, scale });
-        let images = || self.prdc().ok()?.1.as_ref();
+        if metric.is_mean_over_generated() {
+            let (values, scale) = self.of_each_generated(metric).ok()?;
+            return Some(MeanOver {
+                over: Over::Generated,
+                values: values.into_iter().flatten().collect(),
+                scale,
+            });
+        }
+        let flags = match metric {
+            Metric::Recall => &self.prdc().ok()?.1.as_ref()?.recalled,
+            Metric::Coverage => &self.prdc().ok()?.1.as_ref()?.covered,
+            _ => return None,
+        };
+        let values = flags.iter().map(|&flag| f64::from(u8::from(flag))).collect();
+        Some(MeanOver { over: Over::Reference, values, scale: 1.0 })
+    }
+
+    /// Of a metric that [`Metric::is_mean_over_generated`]: the value of each generated image, and what their mean is to be
+    /// multiplied by.
+    pub(super) fn of_each_generated(&self, metric: Metric) -> Outcome<(Vec<Option<f64>>, f64)> {
+        let balls = |most: u32| -> Outcome<Vec<Option<f64>>> {
+            let images = self.prdc()?.1.as_ref().ok_or("a subsample stands for the sets")?;
+            Ok(images.balls_around.iter().map(|&balls| Some(f64::from(balls.min(most)))).collect())
+        };
         match metric {
-            Metric::Precision => {
-                let inside = images()?.balls_around.iter().map(|&balls| f64::from(balls.min(1))).collect();
-                mean(Over::Generated, inside, 1.0)
-            }
-            Metric::Density => {
-                let balls = images()?.balls_around.iter().map(|&balls| f64::from(balls)).collect();
-                mean(Over::Generated, balls, 1.0 / self.conventions.prdc.nearest_k as f64)
-            }
-            Metric::Recall => mean(Over::Reference, share(&images()?.recalled), 1.0),
-            Metric::Coverage => mean(Over::Reference, share(&images()?.covered), 1.0),
-            Metric::Realism => {
-                mean(Over::Generated, self.realism().ok()?.iter().flatten().copied().collect(), 1.0)
-            }
-            Metric::Rarity => {
-                mean(Over::Generated, self.rarity().ok()?.iter().flatten().copied().collect(), 1.0)
-            }
+            Metric::Precision => Ok((balls(1)?, 1.0)),
+            Metric::Density => Ok((balls(u32::MAX)?, 1.0 / self.conventions.prdc.nearest_k as f64)),
+            Metric::Realism => Ok((self.realism()?.clone(), 1.0)),
+            Metric::Rarity => Ok((self.rarity()?.clone(), 1.0)),
             Metric::Authenticity => {
-                let found = self.authenticity().ok()?;
-                let flags: Vec<bool> = (0..found.nearest.len()).map(|i| found.is_authentic(i)).collect();
-                mean(Over::Generated, share(&flags), 100.0)
+                let found = self.authenticity()?;
+                let value = |i| Some(f64::from(u8::from(found.is_authentic(i))));
+                Ok(((0..found.nearest.len()).map(value).collect(), 100.0))
             }
-            _ => None,
+            _ => Err("is no mean over generated images".into()),
         }
     }
 
-    /// A kernel distance, which comes with its standard error.
-    pub(super) fn kernel(&self, metric: Metric) -> Outcome<&KernelDistance> {
+    /// A kernel distance, and what is known of its error.
+    pub(super) fn kernel(&self, metric: Metric) -> Outcome<&KernelValue> {
         let (which, kernel) = match metric {
             Metric::KernelDistanceRbf => (1, Kernel::Rbf { sigma: SIGMA }),
             _ => (0, Kernel::Cubic),
         };
-        shared(&self.kernels[which], || said(kernel_distance(self.reference, self.generated, kernel)))
+        shared(&self.kernels[which], || {
+            let (r, g) = (self.reference, self.generated);
+            let subsets = match self.conventions.kernel {
+                KernelConvention::Whole => {
+                    let found = said(kernel_distance(r, g, kernel))?;
+                    return Ok(KernelValue { value: found.value, std_error: found.std_error, spread: None });
+                }
+                KernelConvention::Numpy { subsets, size, seed } => {
+                    said(Features::require_pair(r, g, size))?;
+                    numpy_subsets(r.n(), g.n(), subsets, size, seed)
+                }
+                KernelConvention::Seeded { subsets, size } => {
+                    kernel_subsets(r.n(), g.n(), subsets, size, self.seed)
+                }
+            };
+            let found = said(kernel_distance_of_subsets(r, g, kernel, &subsets))?;
+            Ok(KernelValue { value: found.value, std_error: None, spread: Some(found.std_dev) })
+        })
     }
 
     fn moments(&self) -> &[Moments; 2] {
@@ -235,6 +271,24 @@ impl<'a> Pair<'a> {
     pub(super) fn authenticity(&self) -> Outcome<&Authenticity> {
         shared(&self.authenticity, || said(authenticity(self.reference, self.generated)))
     }
+}
+
+/// torch-fidelity's draws: for each subset first from set 1, the generated one, then from set 2.
+fn numpy_subsets(
+    n_reference: usize,
+    n_generated: usize,
+    subsets: usize,
+    size: usize,
+    seed: u32,
+) -> Vec<SubsetRows> {
+    let mut state = RandomState::new(seed);
+    let mut draw = |n: usize| state.choice(u32::try_from(n).unwrap_or(u32::MAX), size);
+    (0..subsets)
+        .map(|_| {
+            let generated = draw(n_generated);
+            SubsetRows { reference: draw(n_reference), generated }
+        })
+        .collect()
 }
 
 fn shared<T>(cell: &OnceCell<Outcome<T>>, make: impl FnOnce() -> Outcome<T>) -> Outcome<&T> {

@@ -256,3 +256,71 @@ fn claims_are_tested_in_their_direction() {
         claims.complexity.welch_log10_p.unwrap() < -1.0 && reversed.complexity.welch_log10_p.unwrap() > -0.1
     );
 }
+
+/// numpy's subsets in torch-fidelity's order, and both kinds of balls, on sets with many ties. Sums of 10⁶ cubes near 10⁷ that
+/// cancel to 10³: 1e-16·10⁷/10³ is 1e-12.
+#[test]
+fn presets_have_their_tools_numbers() {
+    let fixture: serde_json::Value =
+        serde_json::from_str(include_str!("../../../../fixtures/evaluate/presets.json")).unwrap();
+    let dim = fixture["dim"].as_u64().unwrap() as usize;
+    let set = |n: &str, step: usize| -> Vec<f32> {
+        let rows = 0..fixture[n].as_u64().unwrap() as usize;
+        let entry = |i: usize, j: usize| ((37 * i + 101 * j * j + step * i * j) % 997) as f32 / 64.0;
+        rows.flat_map(|i| (0..dim).map(move |j| entry(i, j))).collect()
+    };
+    let (reference, generated) = (set("n_reference", 11), set("n_generated", 13));
+    let reference = Features::new("reference", &reference, dim).unwrap();
+    let generated = Features::new("generated", &generated, dim).unwrap();
+    let number = |value: &serde_json::Value| value.as_f64().unwrap();
+
+    let torch_fidelity = Preset::find("torch-fidelity").unwrap().conventions;
+    let both = Pair::new(reference, generated, &torch_fidelity, 0);
+    let found = both.kernel(Metric::KernelDistance).unwrap();
+    let expected = number(&fixture["torch_fidelity_kid"]);
+    assert!((found.value / expected - 1.0).abs() < 1e-10, "{} {expected}", found.value);
+    let expected = number(&fixture["torch_fidelity_kid_std_dev"]);
+    assert!((found.spread.unwrap() / expected - 1.0).abs() < 1e-10);
+    assert_eq!(found.std_error, None, "a spread over overlapping subsets is no error");
+    for (conventions, key) in [(torch_fidelity, "closed_k3"), (Conventions::default(), "open_k5")] {
+        let pair = Pair::new(reference, generated, &conventions, 0);
+        let metrics = [Metric::Precision, Metric::Recall, Metric::Density, Metric::Coverage];
+        for (metric, expected) in metrics.into_iter().zip(fixture[key].as_array().unwrap()) {
+            // A quotient of two integers.
+            assert!((pair.value(metric).unwrap() - number(expected)).abs() < 1e-15, "{metric:?} {key}");
+        }
+    }
+    let small = [0.5f32; 30];
+    let small = Features::new("generated", &small, dim).unwrap();
+    let error = Pair::new(reference, small, &torch_fidelity, 0).value(Metric::KernelDistance).unwrap_err();
+    assert!(error.contains("expected at least 1000, found 10"), "{error}");
+}
+
+#[test]
+fn models_that_differ_are_told_apart_and_equal_ones_are_not() {
+    let reference = table("resnet18", &images("r", 60, 0.0, 1.0));
+    let near = table("resnet18", &images("near", 40, 0.2, 1.0));
+    let again = table("resnet18", &images("again", 40, 0.2, 1.0));
+    let far = table("resnet18", &images("far", 30, 2.0, 1.0));
+    let options =
+        Options::new(Selection::of(&["as", "fd", "precision", "coverage", "rarity", "is"]).unwrap(), 7);
+    let on = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| compare_models(&reference, &[&near, &again, &far], &options, Some(199))).unwrap()
+    };
+    let found = on(1);
+    assert_eq!(found, on(2));
+    let metrics: Vec<&str> = found.iter().map(|pair| pair.metric.as_str()).collect();
+    assert_eq!(metrics.len(), 4 * 3, "rarity has no direction, logits there are none: {metrics:?}");
+    for pairs in found.chunks(3) {
+        let lower = pairs[0].direction == Direction::Lower;
+        assert!(pairs[0].p_value.unwrap() > 0.02, "of one distribution: {:?}", pairs[0]);
+        for pair in &pairs[1..] {
+            assert!(pair.p_holm.unwrap() <= 0.05, "{pair:?}");
+            assert_eq!(pair.difference.unwrap() < 0.0, lower, "the nearer model is the better: {pair:?}");
+            assert!(pair.p_holm >= pair.p_value);
+        }
+    }
+    let none = compare_models(&reference, &[&near, &far], &options, Some(0)).unwrap();
+    assert!(none.iter().all(|pair| pair.p_value.is_none() && pair.note.is_some()));
+}

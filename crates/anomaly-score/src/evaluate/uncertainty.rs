@@ -1,8 +1,8 @@
 //! Intervals and null floors, where their cost allows.
 
-use super::Conventions;
 use super::metric::{METRICS, Metric};
 use super::pair::{Outcome, Over, Pair};
+use super::{Conventions, KernelConvention};
 use crate::set_metric::ks2d::PooledSamples;
 use crate::set_metric::{
     FactoredGaussian, Features, Gaussian, Moments, Point, frechet_distance_factored, sliced_wasserstein,
@@ -83,8 +83,10 @@ impl Resampling<'_> {
     pub(super) fn of_points(&self, reference: &[Point], generated: &[Point]) -> Interval {
         let [a, b] = [reference, generated]
             .map(|set| set.iter().map(|p| [p.complexity, p.vulnerability]).collect::<Vec<_>>());
-        let n = (a.len() + b.len()) as f64;
-        let resamples = match self.count(1000.0 * n * n.log2(), &[a.len(), b.len()]) {
+        let resamples = match self.count(
+            operations(Metric::AnomalyScore, self.conventions, a.len(), b.len(), 2),
+            &[a.len(), b.len()],
+        ) {
             Ok(resamples) => resamples,
             Err(note) => return Interval::none(note),
         };
@@ -134,10 +136,11 @@ impl Resampling<'_> {
         let of_generated_alone = matches!(metric, Metric::Vendi | Metric::InceptionScore);
         let sizes = [n_reference, n_generated];
         let sizes = if of_generated_alone { &sizes[1..] } else { &sizes[..] };
-        let resamples = match self.count(operations(metric, n_reference, n_generated, dim), sizes) {
-            Ok(resamples) => resamples,
-            Err(note) => return Interval::none(note),
-        };
+        let resamples =
+            match self.count(operations(metric, self.conventions, n_reference, n_generated, dim), sizes) {
+                Ok(resamples) => resamples,
+                Err(note) => return Interval::none(note),
+            };
         let options = self.options(resamples);
         let value_of = |reference: Features, generated: Features| {
             Pair::new(reference, generated, self.conventions, self.seed).value(metric).ok()
@@ -186,10 +189,19 @@ impl Resampling<'_> {
         if self.resamples == Some(0) {
             return Interval::none("no interval: --bootstrap 0");
         }
-        let Ok((value, Some(std_error))) = pair.kernel(metric).map(|found| (found.value, found.std_error))
-        else {
+        let Ok(found) = pair.kernel(metric) else {
+            return Interval::default();
+        };
+        if let Some(spread) = found.spread {
+            return Interval::none(format!(
+                "no interval: a mean over overlapping subsets, whose spread of {spread:.3e} is that of one of them and no \
+                 error of the mean"
+            ));
+        }
+        let Some(std_error) = found.std_error else {
             return Interval::none("no interval: fewer than three images in a set");
         };
+        let value = found.value;
         let half = normal_quantile(0.5 + self.confidence / 2.0) * std_error;
         let percent = 100.0 * self.confidence;
         Interval {
@@ -242,7 +254,7 @@ pub(super) fn floors(
     let dim = reference.dim();
     let parts = parts(reference.n(), n_generated);
     let count = |metric: Metric| {
-        let one = operations(metric, parts[0], parts[1], dim);
+        let one = operations(metric, conventions, parts[0], parts[1], dim);
         affordable(asked, SPLITS, one, 0.0, "--null-splits").map_err(|why| format!("no null floor: {why}"))
     };
     let counts: Vec<(Metric, Outcome<u32>)> = metrics.iter().map(|&m| (m, count(m))).collect();
@@ -276,10 +288,16 @@ pub(super) fn floors(
 }
 
 /// Multiplications one value of `metric` takes, roughly.
-fn operations(metric: Metric, n_reference: usize, n_generated: usize, dim: usize) -> f64 {
+pub(super) fn operations(
+    metric: Metric,
+    conventions: &Conventions,
+    n_reference: usize,
+    n_generated: usize,
+    dim: usize,
+) -> f64 {
     let (n, m, d) = (n_reference as f64, n_generated as f64, dim as f64);
-    // Products, and passes over D×D numbers.
-    let moments = |n: f64| n * d * d / 2.0 + 8.0 * d * d;
+    // Products, and passes over D×D numbers, which cost as memory does.
+    let moments = |n: f64| n * d * d / 2.0 + 100.0 * d * d;
     let factor = |n: f64| n.min(d) * d * d;
     let root = {
         let (small, large) = (n.min(m).min(d), n.max(m).min(d));
@@ -291,7 +309,13 @@ fn operations(metric: Metric, n_reference: usize, n_generated: usize, dim: usize
         Metric::AnomalyScore => 1000.0 * (n + m) * (n + m).log2(),
         Metric::FrechetDistance => frechet,
         Metric::FrechetInfinity => frechet + 15.0 * (moments(m) + factor(m) + root),
-        Metric::KernelDistance | Metric::KernelDistanceRbf | Metric::Cmmd => within(n + m),
+        Metric::KernelDistance | Metric::KernelDistanceRbf => match conventions.kernel {
+            KernelConvention::Whole => within(n + m),
+            KernelConvention::Numpy { subsets, size, .. } | KernelConvention::Seeded { subsets, size } => {
+                subsets as f64 * within((2.0 * size as f64).min(n + m))
+            }
+        },
+        Metric::Cmmd => within(n + m),
         Metric::InceptionScore => 20.0 * m * d,
         Metric::Precision | Metric::Recall | Metric::Density | Metric::Coverage => within(n + m),
         Metric::Realism | Metric::Rarity | Metric::Authenticity => within(n) + n * m * d,

@@ -8,37 +8,49 @@ use crate::stats::Alternative;
 
 /// A table of metrics, then their notes.
 pub(super) fn metrics(metrics: &[MetricResult]) -> String {
-    let optional = |v: Option<f64>| v.map_or("-".into(), |v| significant(v, 4));
-    let head = ["metric", "", "value", "95 % interval", "no difference", "5 % limit", "n"];
-    let mut rows = vec![head.map(str::to_owned).to_vec()];
-    rows.extend(metrics.iter().map(|metric| {
-        let ends = metric.ci_low.zip(metric.ci_high);
-        let n = metric.n_reference.map(|n| format!("{n} : ")).unwrap_or_default();
-        vec![
-            metric.title.clone(),
-            arrow(metric.direction).into(),
-            optional(metric.value),
-            ends.map_or("-".into(), |(a, b)| format!("{} … {}", significant(a, 4), significant(b, 4))),
-            optional(metric.null_mean),
-            optional(metric.null_q05.or(metric.null_q95)),
-            format!("{n}{}", metric.n_generated),
-        ]
-    }));
+    let row = |title: &str, arrow: &str, of: Option<&MetricResult>| {
+        let mut row = vec![title.to_owned(), arrow.to_owned()];
+        row.extend(figures(of));
+        row
+    };
+    let mut rows = vec![row("metric", "", None)];
+    rows.extend(metrics.iter().map(|m| row(&m.title, arrow(m.direction), Some(m))));
     let mut text = aligned(&rows, "", &[Left, Left, Right, Left, Right, Right, Right]);
     text += &wrapped(
         "↓ lower is better, ↑ higher is better; no difference: mean over splits of the reference set; 5 % limit: 5 % \
          of such splits are beyond it; n: reference : generated images",
         "  ",
     );
-    for metric in metrics {
-        if let Some(note) = &metric.note {
-            text += &wrapped(&format!("{}: {note}", metric.title), "  ");
-        }
+    for note in notes(metrics) {
+        text += &wrapped(&note, "  ");
     }
     text
 }
 
-fn arrow(direction: Direction) -> &'static str {
+/// Value, interval, null mean and limit, n; of none their headings.
+pub(super) fn figures(metric: Option<&MetricResult>) -> Vec<String> {
+    let Some(metric) = metric else {
+        return ["value", "95 % interval", "no difference", "5 % limit", "n"].map(str::to_owned).to_vec();
+    };
+    let optional = |v: Option<f64>| v.map_or("-".into(), |v| significant(v, 4));
+    let ends = metric.ci_low.zip(metric.ci_high);
+    let n = metric.n_reference.map(|n| format!("{n} : ")).unwrap_or_default();
+    vec![
+        optional(metric.value),
+        ends.map_or("-".into(), |(a, b)| format!("{} … {}", significant(a, 4), significant(b, 4))),
+        optional(metric.null_mean),
+        optional(metric.null_q05.or(metric.null_q95)),
+        format!("{n}{}", metric.n_generated),
+    ]
+}
+
+/// What is to be said of each metric.
+pub(super) fn notes(metrics: &[MetricResult]) -> Vec<String> {
+    let note = |metric: &MetricResult| Some(format!("{}: {}", metric.title, metric.note.as_ref()?));
+    metrics.iter().filter_map(note).collect()
+}
+
+pub(super) fn arrow(direction: Direction) -> &'static str {
     match direction {
         Direction::Lower => "↓",
         Direction::Higher => "↑",

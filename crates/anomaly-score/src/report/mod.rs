@@ -10,6 +10,7 @@ mod features;
 mod json;
 pub(crate) mod layout;
 mod metrics;
+mod models;
 pub(crate) mod number;
 mod terminal;
 mod warning;
@@ -23,6 +24,7 @@ pub use self::atomic::{write_bytes, write_text};
 pub use self::csv::csv;
 pub use self::features::write_features;
 pub use self::json::json;
+pub use self::models::{Models, terminal_of_models};
 pub use self::terminal::terminal;
 pub use self::warning::{Set, Warning};
 
@@ -48,6 +50,9 @@ pub struct Report {
     pub resampler: String,
     /// Seed of every random direction and start of the measurements.
     pub seed: u64,
+    /// The tool whose habits were followed; no key in JSON without.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
     /// The real images.
     pub reference: SetReport,
     /// The images of the model under test.
@@ -190,6 +195,7 @@ impl Report {
             backbone: Backbone::of(settings),
             resampler: settings.resampler.clone(),
             seed: settings.seed,
+            preset: None,
             reference: real.report(reference)?,
             generated: fake.report(generated)?,
             anomaly_score,
@@ -200,8 +206,7 @@ impl Report {
         })
     }
 
-    /// Adds the metrics, claims and columns that `options` ask for, of the tables the report was made from. Does nothing
-    /// where only the Anomaly Score is asked for.
+    /// Adds the metrics, claims and columns that `options` ask for, of the tables the report was made from.
     ///
     /// # Errors
     /// As [`evaluate`](crate::evaluate::evaluate).
@@ -211,9 +216,6 @@ impl Report {
         generated: &Table,
         options: &evaluate::Options,
     ) -> Result<()> {
-        if !options.selection.is_more_than_score() {
-            return Ok(());
-        }
         let found = evaluate(reference, generated, &self.anomaly_score, options)?;
         (self.metrics, self.claims) = (found.metrics, found.claims);
         for (image, columns) in self.images.iter_mut().zip(found.images.into_iter().flatten()) {

@@ -32,12 +32,13 @@ pub fn terminal(report: &Report) -> String {
     sections.join("\n")
 }
 
-fn head(report: &Report) -> String {
-    let Report { tool, protocol, backbone, seed, .. } = report;
+pub(super) fn head(report: &Report) -> String {
+    let Report { tool, protocol, backbone, seed, preset, .. } = report;
+    let preset = preset.as_ref().map(|name| format!(", preset {name}")).unwrap_or_default();
     let layer = backbone.layer.as_ref().map(|layer| format!(" at {layer}")).unwrap_or_default();
     wrapped(
         &format!(
-            "{} {}: protocol {}, backbone {}{layer}, {} px, seed {seed}",
+            "{} {}: protocol {}, backbone {}{layer}, {} px, seed {seed}{preset}",
             tool.name, tool.version, protocol.name, backbone.name, backbone.input_px
         ),
         "  ",

@@ -103,6 +103,7 @@ fn report() -> Report {
         backbone: Backbone::of(&settings("")),
         resampler: "bicubic-antialias".into(),
         seed: 7,
+        preset: None,
         reference: SetReport {
             source: "photos".into(),
             n: 120,
@@ -148,6 +149,7 @@ fn report() -> Report {
             Warning::CacheUnusable {
                 message: "the cache is locked\x07 by another run; it was not used".into(),
             },
+            Warning::Preset { name: "edm2".into(), limits: "pixels are clipped".into() },
             Warning::Demo,
         ],
     }
@@ -229,6 +231,7 @@ fn report_with_metrics() -> Report {
         ..complexity
     };
     let mut report = report();
+    report.preset = Some("edm2".into());
     report.metrics = vec![whole, precision, undefined];
     report.claims = Some(Claims { complexity, vulnerability });
     for (i, image) in report.images.iter_mut().enumerate() {
@@ -252,6 +255,52 @@ fn with_metrics() {
     insta::assert_snapshot!("metrics_as_csv", csv(&report.images).unwrap());
     insta::assert_snapshot!("metrics_on_the_terminal", terminal(&report));
     assert!(terminal(&report).lines().all(|line| line.chars().count() <= 100));
+}
+
+/// Three models, and pairs of every outcome.
+fn models() -> Models {
+    use crate::evaluate::{Direction, PairResult};
+    let mut reports = vec![report_with_metrics(), report_with_metrics(), report_with_metrics()];
+    for (i, report) in reports.iter_mut().enumerate() {
+        report.generated.source = format!("models/{}", ["gan", "diffusion", "b\u{1b}[2J"][i]);
+        report.generated.n += i;
+        report.images.clear();
+        report.metrics.iter_mut().for_each(|m| m.value = m.value.map(|v| v / (i + 1) as f64));
+        report.metrics.iter_mut().skip(i).for_each(|m| m.note = None);
+    }
+    reports[1].claims = None;
+    reports[2].warnings = vec![Warning::Demo];
+    let pair = |a: usize, b: usize, difference: Option<f64>, p: Option<f64>, note: Option<&str>| PairResult {
+        a: reports[a].generated.source.clone(),
+        b: reports[b].generated.source.clone(),
+        metric: "frechet_distance".into(),
+        direction: Direction::Lower,
+        difference,
+        p_value: p,
+        p_holm: p.map(|p| (2.0 * p).min(1.0)),
+        permutations: 999,
+        seed: 7,
+        note: note.map(str::to_owned),
+    };
+    let pairs = vec![
+        pair(0, 1, Some(156.125), Some(0.001), None),
+        pair(0, 2, Some(-3.5), Some(0.625), None),
+        pair(1, 2, None, None, Some("undefined for these images, or once some are exchanged")),
+    ];
+    Models { models: reports, pairs }
+}
+
+#[test]
+fn several_models() {
+    let models = models();
+    let text = terminal_of_models(&models);
+    insta::assert_snapshot!("models_on_the_terminal", text);
+    assert!(text.lines().all(|line| line.chars().count() <= 100));
+    assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
+    let value: Value = serde_json::from_str(&json(&models).unwrap()).unwrap();
+    let keys: Vec<_> = value["pairs"][0].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(keys.join(" "), "a b metric direction difference p_value p_holm permutations seed note");
+    assert_eq!(value["models"][1]["generated"]["source"], "models/diffusion");
 }
 
 #[test]
@@ -330,6 +379,7 @@ fn json_has_the_promised_keys() {
     collect_keys(&value, &mut names);
     let value: Value = serde_json::from_str(&json(&report_with_metrics()).unwrap()).unwrap();
     collect_keys(&value, &mut names);
+    collect_keys(&serde_json::to_value(models()).unwrap(), &mut names);
     names.extend(report().warnings.iter().map(|w| w.kind().to_owned()));
     for name in names {
         let as_key = [format!("`{name}`"), format!(".{name}`")];

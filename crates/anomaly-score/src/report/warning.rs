@@ -103,6 +103,13 @@ pub enum Warning {
         /// What went wrong and what to do, in the words of whoever noticed.
         message: String,
     },
+    /// `preset`: what the preset does not reproduce of its tool.
+    Preset {
+        /// The preset.
+        name: String,
+        /// In words.
+        limits: String,
+    },
     /// `demo`: the images are those the program ships, which prove nothing about the method.
     Demo,
 }
@@ -120,6 +127,7 @@ impl Warning {
             Warning::SkippedImages { .. } => "skipped_images",
             Warning::AlphaComposited { .. } => "alpha_composited",
             Warning::CacheUnusable { .. } => "cache_unusable",
+            Warning::Preset { .. } => "preset",
             Warning::Demo => "demo",
         }
     }
@@ -216,6 +224,7 @@ impl fmt::Display for Warning {
                 images(*count, &format!("in {set} has"), &format!("in {set} have")),
             ),
             Warning::CacheUnusable { message } => f.write_str(message),
+            Warning::Preset { name, limits } => write!(f, "preset {name}: {limits}."),
             Warning::Demo => f.write_str(
                 "these images show how the program is used and what it prints; they are no evidence for the method. \
                  The generated ones come from a toy generator whose settings were chosen after their scores had been \
