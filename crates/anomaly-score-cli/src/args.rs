@@ -85,6 +85,10 @@ pub(crate) struct Metrics {
     /// warning
     #[arg(long, value_name = "TOOL", value_parser = presets().map(|p| p.name))]
     pub(crate) preset: Option<String>,
+    /// Real images the model was not trained on, an image source or a table, for fls, pog, fld and ct; the reference then
+    /// counts as its training images
+    #[arg(long, value_name = "IMAGES")]
+    pub(crate) held_out: Option<PathBuf>,
     /// Bootstrap resamples for standard errors and intervals, 0 for none [default: 200, but none for a metric that
     /// would take long]
     #[arg(long, value_name = "N")]

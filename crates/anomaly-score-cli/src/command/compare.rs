@@ -44,14 +44,18 @@ pub(crate) fn compare(
     }
     let selection = Selection::of(&score.metrics.metrics)?;
     let (reference, generated) = inputs()?;
+    let held_out = score.metrics.held_out.as_deref().map(Input::open).transpose()?;
+    if held_out.is_none() {
+        selection.require_held_out()?;
+    }
     let several = generated.len() > 1;
     if several && score.images.is_some() {
         bail!("--images: lists the images of one model; compare each model by itself for it");
     }
-    let all: Vec<&Input> = std::iter::once(&reference).chain(&generated).collect();
+    let all: Vec<&Input> = std::iter::once(&reference).chain(&generated).chain(&held_out).collect();
     let loader = Loader::new(measuring, &all)?;
-    for generated in &generated {
-        loader.require_same_settings(&reference, generated)?;
+    for other in generated.iter().chain(&held_out) {
+        loader.require_same_settings(&reference, other)?;
     }
     if let Some(preset) = &preset {
         for input in all {
@@ -63,6 +67,7 @@ pub(crate) fn compare(
     let references = reference.into_tables(&loader)?;
     let models: Vec<Vec<Table>> =
         generated.into_iter().map(|input| input.into_tables(&loader)).collect::<Result<_>>()?;
+    let held_out = held_out.map(|input| input.into_tables(&loader)).transpose()?;
     let of_preset = preset.map(|p| Warning::Preset { name: p.name.into(), limits: p.limits.into() });
     let warnings = [loader.cache_errors(), Vec::from_iter(of_preset), warnings].concat();
     for (layer, reference) in references.iter().enumerate() {
@@ -80,7 +85,8 @@ pub(crate) fn compare(
             let mut report = Report::from_tables(reference, generated, &permutations, warnings.clone())?;
             report.preset = preset.map(|p| p.name.into());
             if several || selection.is_more_than_score() {
-                report.evaluate(reference, generated, &options)?;
+                let held_out = held_out.as_ref().map(|layers| &layers[layer]);
+                report.evaluate(reference, generated, held_out, &options)?;
             }
             reports.push(report);
         }
@@ -105,7 +111,7 @@ pub(crate) fn compare(
         }
     }
     // Every layer's table skips the same files, but for what only one layer cannot give.
-    let tables = references.iter().chain(models.iter().flatten());
+    let tables = references.iter().chain(models.iter().flatten()).chain(held_out.iter().flatten());
     let skips = tables.map(|table| report_skipped(table, &measuring.reading));
     Ok(skips.fold(Skips::None, Skips::or))
 }

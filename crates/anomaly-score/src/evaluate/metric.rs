@@ -56,6 +56,14 @@ pub enum Metric {
     Mind,
     /// Memorisation-informed Fréchet distance.
     Mifid,
+    /// Feature likelihood score.
+    Fls,
+    /// Percentage of overfit Gaussians.
+    OverfitGaussians,
+    /// Feature likelihood divergence.
+    Fld,
+    /// The data-copying test.
+    DataCopying,
 }
 
 use Metric::*;
@@ -90,7 +98,7 @@ const fn entry(
 }
 
 /// All metrics, in the order of results.
-pub const METRICS: [Entry; 18] = [
+pub const METRICS: [Entry; 22] = [
     entry(
         AnomalyScore,
         ["as", "anomaly_score", "Anomaly Score"],
@@ -121,7 +129,7 @@ pub const METRICS: [Entry; 18] = [
     ),
     entry(
         KernelDistanceRbf,
-        ["kd-rbf", "kernel_distance_rbf", "Kernel distance, RBF"],
+        ["kd-rbf", "kernel_distance_rbf", "RBF kernel distance"],
         Direction::Lower,
         "the same with a Gaussian kernel, σ = 10",
         "Gretton et al. 2012, JMLR 13",
@@ -217,6 +225,34 @@ pub const METRICS: [Entry; 18] = [
         "Fréchet distance over the mean distance to the nearest reference image where that is below 0.1",
         "Bai et al. 2021, arXiv:2106.03062",
     ),
+    entry(
+        Fls,
+        ["fls", "fls", "FLS"],
+        Direction::Higher,
+        "likelihood of held-out images under Gaussians at the generated ones, 100 = as good as training images",
+        "Jiralerspong et al. 2023, arXiv:2302.04440, as dgm-eval",
+    ),
+    entry(
+        OverfitGaussians,
+        ["pog", "fls_overfit_gaussians", "FLS-POG"],
+        Direction::None,
+        "percentage of those Gaussians likelier to have made training than held-out images, less 50: 0 is best",
+        "Jiralerspong et al. 2023, arXiv:2302.04440, as dgm-eval",
+    ),
+    entry(
+        Fld,
+        ["fld", "fld", "FLD"],
+        Direction::Lower,
+        "negative log-likelihood of held-out images beside that under training images, 0 = as good",
+        "Jiralerspong et al. 2023, arXiv:2302.04440, as fld",
+    ),
+    entry(
+        DataCopying,
+        ["ct", "ct", "CT"],
+        Direction::None,
+        "z of being nearer to training images than held-out images are: below 0 copies, 0 is best",
+        "Meehan et al. 2020, arXiv:2004.05675, as dgm-eval",
+    ),
 ];
 
 /// Words of `--metrics` that mean several metrics.
@@ -236,6 +272,12 @@ impl Metric {
     /// Whether it is a mean over the generated images of what the reference alone says of each.
     pub(super) fn is_mean_over_generated(self) -> bool {
         matches!(self, Precision | Density | Realism | Rarity | Authenticity)
+    }
+
+    /// Whether it needs images of the reference's distribution that the model never saw. The reference is then taken for the
+    /// model's training images.
+    pub fn needs_held_out(self) -> bool {
+        matches!(self, Fls | OverfitGaussians | Fld | DataCopying)
     }
 
     /// Why no table of this backbone and layer can have the metric, with what to do; `None` where it can.
@@ -264,20 +306,26 @@ impl Metric {
         }
     }
 
-    /// What people call a result, with the features where the name leaves them open.
-    pub fn title(self, backbone: &BackboneSettings) -> String {
+    /// What people call a result.
+    pub fn title(self, backbone: &BackboneSettings) -> &'static str {
         match (self, tap(backbone)) {
-            (FrechetDistance, Tap::Pool3) => "FID".into(),
-            (FrechetDistance, Tap::Spatial) => "sFID".into(),
-            (FrechetInfinity, Tap::Pool3) => "FID ∞".into(),
-            (KernelDistance, Tap::Pool3) => "KID".into(),
-            (FrechetDistance | FrechetInfinity | KernelDistance | KernelDistanceRbf, _) => {
-                format!("{}, {}", self.entry().title, label(backbone))
-            }
-            _ => self.entry().title.into(),
+            (FrechetDistance, Tap::Pool3) => "FID",
+            (FrechetDistance, Tap::Spatial) => "sFID",
+            (FrechetInfinity, Tap::Pool3) => "FID ∞",
+            (KernelDistance, Tap::Pool3) => "KID",
+            _ => self.entry().title,
         }
     }
+
+    /// The features a result is of, in words; `None` for the Anomaly Score, which is of none.
+    pub fn features(self, backbone: &BackboneSettings) -> Option<String> {
+        (self != AnomalyScore).then(|| label(backbone))
+    }
 }
+
+/// Why a metric of held-out images is undefined without.
+pub(super) const NEEDS_HELD_OUT: &str =
+    "needs images like the reference that the model was not trained on; give them with --held-out";
 
 /// The backbone CMMD is defined on.
 const CMMD_BACKBONE: &str = "clip-vit-l14-336";
@@ -381,6 +429,20 @@ impl Selection {
         self.metrics.iter().any(|m| matches!(m, Realism | Rarity | Authenticity))
     }
 
+    /// Refuses a metric asked for by name that needs held-out images, where there are none.
+    ///
+    /// # Errors
+    /// `InvalidOption`, naming the metric.
+    pub fn require_held_out(&self) -> Result<()> {
+        match self.named.iter().find(|metric| metric.needs_held_out()) {
+            None => Ok(()),
+            Some(metric) => {
+                let option = format!("--metrics {}", metric.entry().option);
+                Err(Error::new(ErrorKind::InvalidOption, option, NEEDS_HELD_OUT))
+            }
+        }
+    }
+
     /// Refuses a metric asked for by name that none of `layers` of the backbone can give.
     ///
     /// # Errors
@@ -458,10 +520,9 @@ mod tests {
         assert_eq!(name(KernelDistance, "resnet50", None), "kernel_distance");
         let spatial = backbone("inception-v3-fid", Some("spatial:flat"), 2023);
         assert_eq!(FrechetDistance.name(&spatial), "sfid");
-        assert_eq!(
-            FrechetDistance.title(&backbone("resnet18", Some("layer3:mean"), 256)),
-            "Fréchet distance, resnet18 at layer3:mean"
-        );
+        let layer = backbone("resnet18", Some("layer3:mean"), 256);
+        assert_eq!(FrechetDistance.title(&layer), "Fréchet distance");
+        assert_eq!(FrechetDistance.features(&layer).as_deref(), Some("resnet18 at layer3:mean"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod claims;
 mod features;
+mod held_out;
 mod metric;
 mod models;
 mod pair;
@@ -24,6 +25,8 @@ use crate::set_metric::{AnomalyScore, Features, InceptionOptions, MifidOptions, 
 use crate::table::Table;
 use crate::{Error, ErrorKind, Result};
 use features::FeatureSet;
+use held_out::HeldOut;
+use metric::NEEDS_HELD_OUT;
 use pair::Pair;
 use uncertainty::{Interval, Resampling, floors};
 
@@ -106,8 +109,10 @@ const CONFIDENCE: f64 = 0.95;
 pub struct MetricResult {
     /// Name, for programs; `fid`, `sfid` and `kid` only where features are those the names stand for.
     pub name: String,
-    /// Name, for people, with the features where they are left open.
+    /// Name, for people.
     pub title: String,
+    /// The features it is of: backbone and layer. `None` for the Anomaly Score.
+    pub features: Option<String>,
     /// Which values are better.
     pub direction: Direction,
     /// The value.
@@ -166,17 +171,19 @@ pub struct Evaluation {
     pub images: Option<Vec<ImageColumns>>,
 }
 
-/// The metrics of `generated` against `reference`, two tables of one backbone, whose Anomaly Score is `score`.
+/// The metrics of `generated` against `reference`, two tables of one backbone, whose Anomaly Score is `score`. `held_out`:
+/// images like the reference that the model never saw, for the metrics that need them.
 ///
 /// A metric that cannot be computed here is an entry without value that says why. The bits depend neither on threads
 /// nor, but for the Inception Score's splits and numpy's subsets, on the order of images. Memory: twice the features of each set
 /// (4·N·D bytes), and what the metrics take.
 ///
 /// # Errors
-/// `InvalidOption` for one bootstrap resample; `Io` or `Format` if a table cannot be read.
+/// `InvalidOption` for one bootstrap resample; `SettingsMismatch` for held-out images measured in another way; `Io` or `Format` if a table cannot be read.
 pub fn evaluate(
     reference: &Table,
     generated: &Table,
+    held_out: Option<&Table>,
     score: &AnomalyScore,
     options: &Options,
 ) -> Result<Evaluation> {
@@ -185,11 +192,22 @@ pub fn evaluate(
         return Err(Error::new(ErrorKind::InvalidOption, "--bootstrap", "too few for an interval")
             .expected("0 or at least 2", 1));
     }
+    if let Some(held_out) = held_out {
+        reference.settings().require_same("the reference set", held_out.settings(), "the held-out set")?;
+    }
     let backbone = &reference.settings().backbone;
     let reference = FeatureSet::read(reference, "reference")?;
     let generated = FeatureSet::read(generated, "generated")?;
+    let held_out = match held_out {
+        Some(table) => Some((FeatureSet::read(table, "held out")?, &table.settings().source)),
+        None => None,
+    };
     let (r, g) = (reference.features()?, generated.features()?);
     let pair = Pair::new(r, g, conventions, *seed);
+    let of_three = match &held_out {
+        Some((set, _)) => Some(HeldOut::new(r, set.features()?, g, *seed)),
+        None => None,
+    };
     let in_table_order = match selection.metrics.iter().any(|&m| conventions.goes_by_place(m)) {
         true => [reference.in_table_order(), generated.in_table_order()],
         false => [Vec::new(), Vec::new()],
@@ -201,7 +219,8 @@ pub fn evaluate(
     for &metric in &selection.metrics {
         let mut result = MetricResult {
             name: metric.name(backbone).into(),
-            title: metric.title(backbone),
+            title: metric.title(backbone).into(),
+            features: metric.features(backbone),
             direction: metric.entry().direction,
             value: None,
             std_error: None,
@@ -221,6 +240,19 @@ pub fn evaluate(
         if result.note.is_none() && metric == Metric::AnomalyScore {
             result.anomaly_score(score);
             result.interval(resampling.of_points(&reference.points, &generated.points));
+        } else if metric.needs_held_out() {
+            match of_three.as_ref().map(|sets| sets.value(metric)) {
+                None => result.note = Some(NEEDS_HELD_OUT.into()),
+                Some(Err(why)) => result.note = Some(why),
+                Some(Ok(value)) => {
+                    result.value = Some(value);
+                    result.note =
+                        Some("no interval and no null floor: every resample would be fitted anew".into());
+                }
+            }
+            result.method = held_out.as_ref().map(|(set, source)| {
+                format!("the reference as training images, held-out images: {source} ({})", set.paths.len())
+            });
         } else if result.note.is_none() {
             let found = if conventions.goes_by_place(metric) {
                 let r = Features::new("reference", &in_table_order[0], r.dim())?;

@@ -41,7 +41,7 @@ pub struct PairResult {
     pub note: Option<String>,
 }
 
-/// Every pair of `models` by every metric of `options` that has a direction and is defined for this backbone. Images of A and
+/// Every pair of `models` by every metric of `options` that has a direction, needs no held-out images and is defined for this backbone. Images of A and
 /// B are exchanged at random while the reference stays, so that both values share it.
 ///
 /// `permutations`: exchanges a test; `None`: 999, or 199 where those would take more than [`AFFORDABLE`] multiplications,
@@ -61,8 +61,9 @@ pub fn compare_models(
     let models: Vec<FeatureSet> =
         models.iter().map(|table| FeatureSet::read(table, "generated")).collect::<Result<_>>()?;
     let mut results = Vec::new();
-    let directed =
-        |m: &&Metric| m.entry().direction != Direction::None && m.impossible_for(backbone).is_none();
+    let directed = |m: &&Metric| {
+        !m.needs_held_out() && m.entry().direction != Direction::None && m.impossible_for(backbone).is_none()
+    };
     for &metric in options.selection.metrics.iter().filter(directed) {
         let mut pairs = Vec::new();
         for (i, a) in models.iter().enumerate() {

@@ -87,6 +87,9 @@ impl<'a> Pair<'a> {
         let (reference, generated, seed) = (self.reference, self.generated, self.seed);
         match metric {
             Metric::AnomalyScore => Err("is no metric of features".into()),
+            Metric::Fls | Metric::OverfitGaussians | Metric::Fld | Metric::DataCopying => {
+                Err("is no metric of two sets".into())
+            }
             Metric::FrechetDistance => Ok(self.frechet()?.1.value),
             Metric::FrechetInfinity => {
                 let options = InfinityOptions { seed, ..InfinityOptions::default() };

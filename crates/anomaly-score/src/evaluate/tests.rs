@@ -79,7 +79,7 @@ fn run(
         &PermutationOptions { permutations: 99, seed: 7 },
     );
     let (reference, generated) = (table("resnet18", reference), table("resnet18", generated));
-    evaluate(&reference, &generated, &score.unwrap(), &options).unwrap()
+    evaluate(&reference, &generated, None, &score.unwrap(), &options).unwrap()
 }
 
 fn named<'a>(evaluation: &'a Evaluation, name: &str) -> &'a MetricResult {
@@ -111,7 +111,8 @@ fn values_are_those_of_the_metrics_with_the_sets_in_their_places() {
     assert_eq!(named(&found, "vendi_score").n_reference, None);
     assert_eq!((named(&found, "mind").n_reference, named(&found, "mind").n_generated), (Some(60), 40));
     for metric in &found.metrics {
-        let possible = !["inception_score", "cmmd"].contains(&metric.name.as_str());
+        let impossible = ["inception_score", "cmmd", "fls", "fls_overfit_gaussians", "fld", "ct"];
+        let possible = !impossible.contains(&metric.name.as_str());
         assert_eq!(metric.value.is_some(), possible, "{metric:?}");
         assert_eq!((metric.std_error, metric.ci_low), (None, None));
         assert!(metric.note.is_some(), "what is missing is explained: {metric:?}");
@@ -219,7 +220,7 @@ fn one_resample_is_refused() {
     let score = anomaly_score(&points, &points, &PermutationOptions::default()).unwrap();
     let options = Options { bootstrap: Some(1), ..Options::new(Selection::of(&["fd"]).unwrap(), 7) };
     let (a, b) = (table("resnet18", &rows), table("resnet18", &rows));
-    let error = evaluate(&a, &b, &score, &options).unwrap_err();
+    let error = evaluate(&a, &b, None, &score, &options).unwrap_err();
     assert_eq!(error.to_string(), "--bootstrap: too few for an interval; expected 0 or at least 2, found 1");
 }
 
@@ -323,4 +324,35 @@ fn models_that_differ_are_told_apart_and_equal_ones_are_not() {
     }
     let none = compare_models(&reference, &[&near, &far], &options, Some(0)).unwrap();
     assert!(none.iter().all(|pair| pair.p_value.is_none() && pair.note.is_some()));
+}
+
+/// A model that repeats its training images is told by all four; one that draws anew is not.
+#[test]
+fn held_out_images_show_who_copies() {
+    let (train, test) = (images("train", 120, 0.0, 1.0), images("test", 100, 0.0, 1.0));
+    let fresh = images("fresh", 90, 0.0, 1.0);
+    let mut copies = images("copies", 90, 0.0, 1.0);
+    for (copy, original) in copies.iter_mut().zip(&train) {
+        let close = original.measurement.feature.iter().zip(&copy.measurement.feature);
+        copy.measurement.feature = close.map(|(a, b)| a + 0.001 * b).collect();
+    }
+    let of = |generated: &[Row]| {
+        let points = |rows: &[Row]| FeatureSet::read(&table("resnet18", rows), "set").unwrap().points;
+        let options = PermutationOptions { permutations: 9, seed: 7 };
+        let score = anomaly_score(&points(&train), &points(generated), &options).unwrap();
+        let options = Options::new(Selection::of(&["fls", "pog", "fld", "ct"]).unwrap(), 7);
+        let tables = [&train[..], generated, &test].map(|rows| table("resnet18", rows));
+        evaluate(&tables[0], &tables[1], Some(&tables[2]), &score, &options).unwrap().metrics
+    };
+    let value = |metrics: &[MetricResult], i: usize| metrics[i].value.unwrap();
+    let (copied, drawn) = (of(&copies), of(&fresh));
+    assert!(copied[0].method.as_ref().unwrap().ends_with("held-out images: images (100)"));
+    assert!(value(&copied, 1) > value(&drawn, 1) + 10.0, "more overfit Gaussians: {copied:?} {drawn:?}");
+    assert!(value(&copied, 2) > value(&drawn, 2), "a worse divergence: {copied:?} {drawn:?}");
+    assert!(
+        value(&copied, 3) < -3.0 && value(&drawn, 3).abs() < 3.0,
+        "nearer than held-out images: {copied:?} {drawn:?}"
+    );
+    assert!(Selection::of(&["fld"]).unwrap().require_held_out().is_err());
+    assert!(Selection::of(&["all"]).unwrap().require_held_out().is_ok());
 }

@@ -323,6 +323,8 @@ pub(super) fn operations(
         Metric::SlicedWasserstein => moments(n) + moments(m),
         Metric::Mind => 1000.0 * (n + m) * (d + (n + m).log2()),
         Metric::Mifid => frechet + n * m * d,
+        // Never resampled.
+        Metric::Fls | Metric::OverfitGaussians | Metric::Fld | Metric::DataCopying => f64::INFINITY,
     }
 }
 

@@ -17,8 +17,8 @@ pub(super) fn metrics(metrics: &[MetricResult]) -> String {
     rows.extend(metrics.iter().map(|m| row(&m.title, arrow(m.direction), Some(m))));
     let mut text = aligned(&rows, "", &[Left, Left, Right, Left, Right, Right, Right]);
     text += &wrapped(
-        "↓ lower is better, ↑ higher is better; no difference: mean over splits of the reference set; 5 % limit: 5 % \
-         of such splits are beyond it; n: reference : generated images",
+        "↓ lower is better, ↑ higher is better; null mean: of splits of the reference set, where nothing differs; 5 % limit: \
+         5 % of such splits are beyond it; n: reference : generated images",
         "  ",
     );
     for note in notes(metrics) {
@@ -30,14 +30,14 @@ pub(super) fn metrics(metrics: &[MetricResult]) -> String {
 /// Value, interval, null mean and limit, n; of none their headings.
 pub(super) fn figures(metric: Option<&MetricResult>) -> Vec<String> {
     let Some(metric) = metric else {
-        return ["value", "95 % interval", "no difference", "5 % limit", "n"].map(str::to_owned).to_vec();
+        return ["value", "95 % interval", "null mean", "5 % limit", "n"].map(str::to_owned).to_vec();
     };
     let optional = |v: Option<f64>| v.map_or("-".into(), |v| significant(v, 4));
     let ends = metric.ci_low.zip(metric.ci_high);
     let n = metric.n_reference.map(|n| format!("{n} : ")).unwrap_or_default();
     vec![
         optional(metric.value),
-        ends.map_or("-".into(), |(a, b)| format!("{} … {}", significant(a, 4), significant(b, 4))),
+        ends.map_or("-".into(), |(a, b)| format!("{} … {}", significant(a, 3), significant(b, 3))),
         optional(metric.null_mean),
         optional(metric.null_q05.or(metric.null_q95)),
         format!("{n}{}", metric.n_generated),

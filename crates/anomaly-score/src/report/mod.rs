@@ -214,9 +214,10 @@ impl Report {
         &mut self,
         reference: &Table,
         generated: &Table,
+        held_out: Option<&Table>,
         options: &evaluate::Options,
     ) -> Result<()> {
-        let found = evaluate(reference, generated, &self.anomaly_score, options)?;
+        let found = evaluate(reference, generated, held_out, &self.anomaly_score, options)?;
         (self.metrics, self.claims) = (found.metrics, found.claims);
         for (image, columns) in self.images.iter_mut().zip(found.images.into_iter().flatten()) {
             image.columns = Some(columns);

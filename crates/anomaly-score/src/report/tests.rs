@@ -161,7 +161,8 @@ fn report_with_metrics() -> Report {
     use crate::stats::{Alternative, RankMethod};
     let whole = MetricResult {
         name: "frechet_distance".into(),
-        title: "Fréchet distance, efficientnet-lite0".into(),
+        title: "Fréchet distance".into(),
+        features: Some("efficientnet-lite0".into()),
         direction: Direction::Lower,
         value: Some(312.25),
         std_error: Some(10.5),
