@@ -21,7 +21,6 @@ const SKIPPED: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    give_back_freed_memory();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(e) => {
@@ -49,17 +48,6 @@ fn main() -> ExitCode {
                 e.downcast_ref::<anomaly_score::Error>().is_some_and(|e| e.kind() == ErrorKind::Interrupted);
             ExitCode::from(if interrupted { INTERRUPTED } else { FAILED })
         }
-    }
-}
-
-/// Keeps glibc to giving large blocks back to the system when they are freed. By itself it stops doing so for blocks up to
-/// the largest freed so far, and the weights of a network are read and packed in such blocks: what was freed then stayed
-/// (270 MB for dinov2-vitb14).
-fn give_back_freed_memory() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: changes how later allocations are made, nothing that exists.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, 256 * 1024);
     }
 }
 
