@@ -46,7 +46,7 @@ pub trait Real:
 
     /// The set that kernels of this type run on where the machine has `isa`.
     ///
-    /// f64 stops at AVX2: it only checks f32, and its AVX-512 kernels took a fifth of the build.
+    /// f64 stops at AVX2: it only checks f32, and is not worth the time to compile a third set.
     #[doc(hidden)]
     fn set(isa: Isa) -> Isa;
 

@@ -70,6 +70,14 @@ impl Activation {
         }
     }
 
+    /// f(x) of one register, as [`Activation::apply_row`].
+    #[inline(always)]
+    pub(crate) fn apply_one<T: Real, V: Vector<T>>(self, x: V) -> V {
+        let mut row = [x];
+        self.apply_row(&mut row);
+        row[0]
+    }
+
     /// x ← f(x); f′(x).
     #[inline(always)]
     pub(crate) fn apply_row_with_slope<T: Real, V: Vector<T>, const N: usize>(
@@ -155,7 +163,7 @@ impl Activation {
     }
 }
 
-/// x ← f(x). A call: inlined, the polynomials stood in every tile of every kernel and were most of the engine's code.
+/// x ← f(x). A call: inlined, the polynomials stood in every tile of every product and sweep, all to be compiled.
 #[inline(never)]
 fn smooth<T: Real, V: Vector<T>, const N: usize>(f: Activation, x: &mut [V; N]) {
     // SAFETY: whoever has registers of a set is on a machine that has it.

@@ -162,9 +162,7 @@ impl<T: Real> Sweep<'_, T> {
             if self.accumulate {
                 acc = V::load(out).add(acc);
             }
-            let mut row = [acc];
-            self.activation.apply_row(&mut row);
-            [acc] = row;
+            acc = self.activation.apply_one(acc);
             if let Some(slope) = &self.slope {
                 acc = slope.multiply(acc, V::load(slope.values().as_ptr().add(at)));
             }
@@ -314,9 +312,7 @@ fn singly<T: Real, V: Vector<T>>(sweep: &Sweep<T>, i: usize, j: usize, c: usize,
         if sweep.accumulate {
             acc = V::load_part(out).add(acc);
         }
-        let mut row = [acc];
-        sweep.activation.apply_row(&mut row);
-        [acc] = row;
+        acc = sweep.activation.apply_one(acc);
         if let Some(slope) = &sweep.slope {
             acc = slope.multiply(acc, V::load_part(&slope.values()[at..at + lanes]));
         }
