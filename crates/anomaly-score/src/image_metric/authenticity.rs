@@ -73,18 +73,13 @@ pub fn authenticity(reference: Features, generated: Features) -> Result<Authenti
 mod tests {
     use super::*;
     use crate::ErrorKind;
-    use crate::image_metric::fixture::{cases, floats};
+    use crate::image_metric::fixture::for_each_case;
 
     /// A distance carries the roundings of at most 16 terms and a square root; indices and flags are exact.
     #[test]
     fn matches_the_definition_in_numpy() {
-        for case in cases() {
-            let (reference, generated, dim) = floats(&case);
-            let found = authenticity(
-                Features::new("reference", &reference, dim).unwrap(),
-                Features::new("generated", &generated, dim).unwrap(),
-            )
-            .unwrap();
+        for_each_case(|case, reference, generated| {
+            let found = authenticity(reference, generated).unwrap();
             let mut authentic = 0;
             for (i, neighbour) in found.nearest.iter().enumerate() {
                 assert_eq!(
@@ -99,7 +94,7 @@ mod tests {
                 authentic += usize::from(found.is_authentic(i));
             }
             assert_eq!(found.summary.value, 100.0 * authentic as f64 / found.nearest.len() as f64);
-        }
+        });
     }
 
     #[test]

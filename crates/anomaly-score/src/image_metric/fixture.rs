@@ -2,21 +2,26 @@
 
 use serde_json::Value;
 
-/// The cases of fixtures/neighbours/prdc.json.
-pub(super) fn cases() -> Vec<Value> {
+use crate::set_metric::Features;
+
+/// Calls `check` with every case of fixtures/neighbours/prdc.json, its reference features and its generated ones.
+pub(super) fn for_each_case(check: impl Fn(&Value, Features, Features)) {
     let fixture: Value =
         serde_json::from_str(include_str!("../../../../fixtures/neighbours/prdc.json")).unwrap();
-    let cases = fixture["cases"].as_array().unwrap().clone();
+    let cases = fixture["cases"].as_array().unwrap();
     assert!(cases.len() >= 8);
-    cases
-}
-
-/// Reference features, generated features and D.
-pub(super) fn floats(case: &Value) -> (Vec<f32>, Vec<f32>, usize) {
-    let set = |name: &str| -> Vec<f32> {
-        case[name].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
-    };
-    (set("reference"), set("generated"), case["dim"].as_u64().unwrap() as usize)
+    for case in cases {
+        let set = |name: &str| -> Vec<f32> {
+            case[name].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect()
+        };
+        let (reference, generated) = (set("reference"), set("generated"));
+        let dim = case["dim"].as_u64().unwrap() as usize;
+        check(
+            case,
+            Features::new("reference", &reference, dim).unwrap(),
+            Features::new("generated", &generated, dim).unwrap(),
+        );
+    }
 }
 
 /// Numbers, null as `None`.

@@ -48,21 +48,19 @@ pub fn rarity(reference: &Manifold, generated: Features) -> Result<Vec<Option<f6
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image_metric::fixture::{cases, close, floats, options};
+    use crate::image_metric::fixture::{close, for_each_case, options};
 
     /// A radius carries the roundings of at most 16 terms and a square root.
     #[test]
     fn matches_the_definition_in_numpy() {
-        for case in cases() {
-            let (reference, generated, dim) = floats(&case);
-            let set = Features::new("reference", &reference, dim).unwrap();
-            let generated = Features::new("generated", &generated, dim).unwrap();
+        for_each_case(|case, reference, generated| {
             for entry in case["k"].as_array().unwrap() {
-                let manifold = Manifold::new(set, entry["nearest_k"].as_u64().unwrap() as usize).unwrap();
+                let manifold =
+                    Manifold::new(reference, entry["nearest_k"].as_u64().unwrap() as usize).unwrap();
                 let found = rarity(&manifold, generated).unwrap();
                 assert!(close(&found, &options(&entry["rarity"]), 1e-14), "{}: {found:?}", case["name"]);
             }
-        }
+        });
     }
 
     #[test]

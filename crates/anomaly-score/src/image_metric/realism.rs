@@ -73,17 +73,15 @@ pub fn realism(reference: &Manifold, generated: Features, form: RealismForm) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image_metric::fixture::{cases, close, floats, options};
+    use crate::image_metric::fixture::{close, for_each_case, options};
 
     /// Radii and distances carry the roundings of at most 16 terms, the ratio and its root three more.
     #[test]
     fn matches_the_definition_in_numpy() {
-        for case in cases() {
-            let (reference, generated, dim) = floats(&case);
-            let set = Features::new("reference", &reference, dim).unwrap();
-            let generated = Features::new("generated", &generated, dim).unwrap();
+        for_each_case(|case, reference, generated| {
             for entry in case["k"].as_array().unwrap() {
-                let manifold = Manifold::new(set, entry["nearest_k"].as_u64().unwrap() as usize).unwrap();
+                let manifold =
+                    Manifold::new(reference, entry["nearest_k"].as_u64().unwrap() as usize).unwrap();
                 for (form, key) in [
                     (RealismForm::BelowMedian, "realism_below_median"),
                     (RealismForm::Squared, "realism_squared"),
@@ -97,7 +95,7 @@ mod tests {
                     );
                 }
             }
-        }
+        });
     }
 
     #[test]
