@@ -1,26 +1,15 @@
 //! Against the metrics' own functions, closed forms and conventions, on tables made here.
 
 use super::*;
+use crate::measure::protocol;
 use crate::set_metric::{Moments, PermutationOptions, anomaly_score, frechet_distance, prdc};
 use crate::stats::{Alternative, counter_rng};
-use crate::table::{
-    BackboneSettings, Flags, Measurement, Noise, ProtocolSettings, Row, Scores, Settings, Writer,
-};
+use crate::table::{BackboneSettings, Flags, Measurement, Row, Scores, Settings, Writer};
 use rand_distr::{Distribution, StandardNormal};
 
 const DIM: usize = 4;
 
 fn settings(backbone: &str) -> Settings {
-    let protocol = ProtocolSettings {
-        name: "paper".into(),
-        steps: 10,
-        epsilon: 0.01,
-        attack_steps: 10,
-        attack_epsilon: 8.0 / 255.0,
-        attack_step_size: 2.0 / 255.0,
-        noise: Noise::Gaussian,
-        restarts: 1,
-    };
     let backbone = BackboneSettings {
         name: backbone.into(),
         weights_sha256: "0123456789abcdef".repeat(4),
@@ -28,7 +17,7 @@ fn settings(backbone: &str) -> Settings {
         feature_dim: DIM as u32,
         layer: None,
     };
-    Settings::new(protocol, backbone, "bicubic-antialias", 7, "images", None)
+    Settings::new(protocol("paper"), backbone, "bicubic-antialias", 7, "images", None)
 }
 
 /// `n` images of a normal distribution about `mean`; path `prefix` and a number.

@@ -1,25 +1,15 @@
 //! The formats, read as snapshots of one report; the report, read against what must hold for any tables.
 
-use std::fs;
-use std::io::{Cursor, Read};
+mod files;
 
 use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::table::{BackboneSettings, Flags, Measurement, Noise, Row, Scores, Writer};
+use crate::measure::protocol;
+use crate::table::{BackboneSettings, Flags, Measurement, Row, Scores, Writer};
 
 fn settings(source: &str) -> Settings {
-    let protocol = ProtocolSettings {
-        name: "paper".into(),
-        steps: 10,
-        epsilon: 0.01,
-        attack_steps: 10,
-        attack_epsilon: 8.0 / 255.0,
-        attack_step_size: 2.0 / 255.0,
-        noise: Noise::Gaussian,
-        restarts: 1,
-    };
     let backbone = BackboneSettings {
         name: "efficientnet-lite0".into(),
         weights_sha256: "0123456789abcdef".repeat(4),
@@ -27,7 +17,7 @@ fn settings(source: &str) -> Settings {
         feature_dim: 3,
         layer: None,
     };
-    Settings::new(protocol, backbone, "bicubic-antialias", 7, source, None)
+    Settings::new(protocol("paper"), backbone, "bicubic-antialias", 7, source, None)
 }
 
 /// An image whose content, and so its hash, is `content`.
@@ -570,79 +560,4 @@ fn tables_of_different_settings_are_refused() {
         "the generated set (fakes): not measured in the same way as the reference set (photos); \
          expected protocol.name = paper, found protocol.name = exact."
     ));
-}
-
-#[test]
-fn text_replaces_a_file_whole() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("report.json");
-    write_text(&path, "old").unwrap();
-    write_text(&path, "new\n").unwrap();
-    assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
-    let e = atomic::replace(&path, |file| {
-        std::io::Write::write_all(file, b"half").unwrap();
-        Err(Error::new(ErrorKind::Interrupted, "test", "stopped"))
-    });
-    assert_eq!(e.unwrap_err().kind(), ErrorKind::Interrupted);
-    assert_eq!(fs::read_to_string(&path).unwrap(), "new\n");
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "a temporary file was left");
-
-    let missing = dir.path().join("none").join("report.json");
-    let e = write_text(&missing, "").unwrap_err();
-    assert_eq!(e.kind(), ErrorKind::Io);
-    assert!(e.to_string().contains("cannot be written: there is no folder"), "{e}");
-}
-
-#[cfg(unix)]
-#[test]
-fn text_is_written_as_other_programs_write_it() {
-    use std::os::unix::fs::PermissionsExt;
-    let dir = tempfile::tempdir().unwrap();
-    let (usual, ours, link) = (dir.path().join("usual"), dir.path().join("ours"), dir.path().join("link"));
-    fs::write(&usual, "").unwrap();
-    write_text(&ours, "1").unwrap();
-    let mode = |path| fs::metadata(path).unwrap().permissions().mode();
-    assert_eq!(mode(&ours), mode(&usual));
-    std::os::unix::fs::symlink(&ours, &link).unwrap();
-    write_text(&link, "2").unwrap();
-    assert_eq!(fs::read_to_string(&ours).unwrap(), "2");
-    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-}
-
-fn member(archive: &[u8], name: &str) -> Vec<u8> {
-    let mut archive = zip::ZipArchive::new(Cursor::new(archive)).unwrap();
-    let mut bytes = Vec::new();
-    archive.by_name(name).unwrap().read_to_end(&mut bytes).unwrap();
-    bytes
-}
-
-#[test]
-fn features_are_numpy_arrays() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("features.npz");
-    let mut images = rows(0, 5);
-    images.push(row("ünïcode/𝄞.png", 9, None, None));
-    images.reverse();
-    write_features(&table(settings("photos"), &images, &[]), &path).unwrap();
-    let archive = fs::read(&path).unwrap();
-
-    let bytes = member(&archive, "features.npy");
-    let array = npyz::NpyFile::new(&bytes[..]).unwrap();
-    assert_eq!(array.shape(), [6, 3]);
-    assert_eq!(array.dtype().descr(), "'<f4'");
-    let third = 1.0 / 3.0;
-    let expected: Vec<f32> = [0.0, 1.0, 2.0, 3.0, 4.0, 9.0].iter().flat_map(|&k| [k, -0.5, third]).collect();
-    assert_eq!(array.into_vec::<f32>().unwrap(), expected);
-
-    let bytes = member(&archive, "paths.npy");
-    let array = npyz::NpyFile::new(&bytes[..]).unwrap();
-    assert_eq!(array.shape(), [6]);
-    assert_eq!(array.dtype().descr(), "'<U13'");
-    let paths = ["000.png", "001.png", "002.png", "003.png", "004.png", "ünïcode/𝄞.png"];
-    assert_eq!(array.into_vec::<String>().unwrap(), paths);
-
-    write_features(&table(settings("photos"), &[], &[]), &path).unwrap();
-    let archive = fs::read(&path).unwrap();
-    assert_eq!(npyz::NpyFile::new(&member(&archive, "features.npy")[..]).unwrap().shape(), [0, 3]);
-    assert_eq!(npyz::NpyFile::new(&member(&archive, "paths.npy")[..]).unwrap().shape(), [0]);
 }
