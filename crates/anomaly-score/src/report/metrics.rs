@@ -44,10 +44,21 @@ pub(super) fn figures(metric: Option<&MetricResult>) -> Vec<String> {
     ]
 }
 
-/// What is to be said of each metric.
+/// What is to be said of each metric, and of floors that are those of other sizes.
 pub(super) fn notes(metrics: &[MetricResult]) -> Vec<String> {
     let note = |metric: &MetricResult| Some(format!("{}: {}", metric.title, metric.note.as_ref()?));
-    metrics.iter().filter_map(note).collect()
+    let of_other_sizes = metrics.iter().find_map(|metric| {
+        let parts = metric.null_n_reference.zip(metric.null_n_generated)?;
+        let sets = (metric.n_reference?, metric.n_generated);
+        (parts != sets).then(|| {
+            format!(
+                "null mean and 5 % limit, where a reference was split: of {} : {} images, as many as it gives; a metric \
+                 that falls or rises with the number of images would have others at {} : {}",
+                parts.0, parts.1, sets.0, sets.1
+            )
+        })
+    });
+    metrics.iter().filter_map(note).chain(of_other_sizes).collect()
 }
 
 pub(super) fn arrow(direction: Direction) -> &'static str {
