@@ -76,8 +76,9 @@ pub(crate) struct Score {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Further metrics")]
 pub(crate) struct Metrics {
-    /// What to report besides the Anomaly Score: Fréchet and kernel distances, precision to coverage (prdc), …; `claims`
-    /// tests the paper's two claims, `all` is everything the backbone allows
+    /// What to report: the Anomaly Score (as), Fréchet and kernel distances, precision to coverage (prdc), …; `claims`
+    /// tests the paper's two claims, `all` is everything the backbone allows. Without as, claims or all, images are
+    /// measured by one forward pass: features only
     #[arg(long, value_name = "NAME[,NAME…]", value_delimiter = ',', default_value = "as",
           value_parser = Selection::words())]
     pub(crate) metrics: Vec<String>,
@@ -110,6 +111,9 @@ pub(crate) struct Measure {
     /// The table to write; an interrupted run to the same table goes on where it stopped
     #[arg(short, long, value_name = "TABLE.parquet")]
     pub(crate) output: PathBuf,
+    /// One forward pass an image: neither complexity nor vulnerability, for `compare` with metrics of features alone
+    #[arg(long, conflicts_with = "Method")]
+    pub(crate) features_only: bool,
     #[command(flatten)]
     pub(crate) measuring: Measuring,
 }

@@ -4,11 +4,12 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use anomaly_score::Error;
 use anomaly_score::backbone::{Backbone, Entry, Request, is_onnx};
 use anomaly_score::image::Source;
-use anomaly_score::measure::{Options, measure};
+use anomaly_score::measure::{FEATURES_ONLY, Options, measure, protocol};
 use anomaly_score::report::Warning;
 use anomaly_score::table::{Cache, ProtocolSettings, Settings, Table};
 use anyhow::{Context, Result, bail};
@@ -73,12 +74,12 @@ pub(crate) fn only_one(mut tables: Vec<Table>, command: &str) -> Result<Table> {
     tables.pop().context("an input has at least one table")
 }
 
-/// The backbone, loaded once and only if some image has to be measured.
+/// The backbone, loaded once and only if some image has to be measured, and what is measured with it.
 pub(crate) struct Loader<'a> {
     reading: &'a Reading,
     protocol: ProtocolSettings,
-    backbone: Option<Backbone>,
-    cache_errors: RefCell<Vec<Warning>>,
+    backbone: Option<Rc<Backbone>>,
+    cache_errors: Rc<RefCell<Vec<Warning>>>,
 }
 
 impl<'a> Loader<'a> {
@@ -106,9 +107,19 @@ impl<'a> Loader<'a> {
                 reading.backbone()
             );
         }
-        let backbone = if needed { Some(Backbone::load(&request)?) } else { None };
+        let backbone = if needed { Some(Rc::new(Backbone::load(&request)?)) } else { None };
         give_back_freed_memory();
-        Ok(Loader { reading, protocol, backbone, cache_errors: RefCell::default() })
+        Ok(Loader { reading, protocol, backbone, cache_errors: Rc::default() })
+    }
+
+    /// The same network, measuring features only.
+    pub(crate) fn of_features(&self) -> Loader<'a> {
+        Loader {
+            reading: self.reading,
+            protocol: protocol(FEATURES_ONLY),
+            backbone: self.backbone.clone(),
+            cache_errors: self.cache_errors.clone(),
+        }
     }
 
     /// How an input was measured or will be, one a layer.
@@ -131,15 +142,20 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// Refuses two inputs that will not be comparable before hours go into measuring one of them.
-    pub(crate) fn require_same_settings(&self, a: &Input, b: &Input) -> Result<()> {
-        let (mine, theirs) = (self.settings(a), self.settings(b));
+    /// Refuses two inputs that will not be comparable before hours go into measuring one of them. `loader_of_b` is that of
+    /// the second; where one of them has features only, they alone must be comparable.
+    pub(crate) fn require_comparable(&self, a: &Input, loader_of_b: &Loader, b: &Input) -> Result<()> {
+        let (mine, theirs) = (self.settings(a), loader_of_b.settings(b));
         if mine.len() != theirs.len() || (self.backbone.is_none() && self.reading.layer.len() > 1) {
             let most = mine.len().max(theirs.len()).max(self.reading.layer.len());
             bail!("--layer: a table holds one layer; expected one name or none beside it, found {most}");
         }
         for (mine, theirs) in mine.iter().zip(&theirs) {
-            mine.require_same(&a.name(), theirs, &b.name())?;
+            if mine.has_scores() && theirs.has_scores() {
+                mine.require_same(&a.name(), theirs, &b.name())?;
+            } else {
+                mine.require_same_features(&a.name(), theirs, &b.name())?;
+            }
         }
         Ok(())
     }

@@ -103,6 +103,81 @@ fn a_wrong_name_lists_the_right_ones_and_the_impossible_fails_before_measuring()
     assert!(!home.path().join("cache").exists(), "nothing was measured");
 }
 
+/// Hours against minutes: what only features are needed for measures nothing else, and no table or cache passes it for more.
+#[test]
+fn metrics_of_features_measure_features_only() {
+    let home = TempDir::new().unwrap();
+    let (real, fake) = (folder(&home, "real", 0..8), folder(&home, "fake", 8..14));
+    let path = |name: &str| home.path().join(name).display().to_string();
+    let report = |args: &[&str]| -> (Value, String) {
+        let json = path("r.json");
+        let output = run(&home, &[&["compare"][..], args, &["--json", &json], &SHORT].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let note = text(&output.stderr).contains("the options of the method do nothing");
+        let report: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+        let measured = args.iter().any(|arg| *arg == fake);
+        assert_eq!(
+            note,
+            measured && report["protocol"]["name"] == "features-only",
+            "{}",
+            text(&output.stderr)
+        );
+        (report, text(&output.stdout))
+    };
+    let logs = || fs::read_dir(home.path().join("cache")).unwrap().count();
+    let (of_features, shown) = report(&[&real, &fake, "--metrics", "fd,realism"]);
+    assert!(shown.contains("\nComplexity and vulnerability were not measured, since no metric"), "{shown}");
+    assert!(!shown.contains("C median") && !shown.contains("AS-i"), "{shown}");
+    assert!(
+        of_features["anomaly_score"].is_null() && of_features["reference"]["complexity"]["median"].is_null()
+    );
+    let image = &of_features["images"][0];
+    assert!(
+        image["complexity"].is_null() && image["anomaly_score_i"].is_null() && image["realism"].is_f64(),
+        "{image}"
+    );
+    assert_eq!(logs(), 1);
+
+    // Both at once: the score is there, and the features are the same.
+    let (of_both, _) = report(&[&real, &fake, "--metrics", "as,fd"]);
+    assert!(of_both["anomaly_score"]["value"].is_f64() && of_both["images"][0]["complexity"].is_f64());
+    assert_eq!(of_both["metrics"][1]["value"], of_features["metrics"][0]["value"]);
+    assert_eq!(logs(), 2, "the cache keeps them apart");
+
+    // Tables of either kind meet by their features; a score of features alone is refused, before measuring.
+    let (features, scored) = (path("features.parquet"), path("scored.parquet"));
+    let output = run(&home, &["measure", &real, "-o", &features, "--features-only", "--layer", "_conv_stem"]);
+    assert!(
+        text(&output.stdout).ends_with("features.parquet: 8 images × 32 features\n"),
+        "{}",
+        text(&output.stderr)
+    );
+    let output = run(&home, &[&["measure", &real, "-o", &scored][..], &SHORT[..6]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for table in [&features, &scored] {
+        let (of_table, _) = report(&[table, &fake, "--metrics", "fd"]);
+        assert_eq!(of_table["metrics"][0]["value"], of_features["metrics"][0]["value"]);
+        assert!(of_table["anomaly_score"].is_null());
+    }
+    let (of_tables, _) = report(&[&scored, &scored, "--metrics", "fd"]);
+    assert!(of_tables["anomaly_score"]["value"].is_f64(), "what was measured is reported");
+    let refused = |args: &[&str], part: &str| {
+        let output = run(&home, args);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(part), "{}", text(&output.stderr));
+    };
+    let words = "complexity and vulnerability were not measured; expected a table measured for scores, found protocol";
+    refused(&["compare", &features, &fake], words);
+    refused(&["compare", &features, &features, "--metrics", "claims,fd"], words);
+    refused(&["rank", &features], words);
+    refused(&["measure", &real, "-o", &features, "--features-only", "--steps", "3"], "cannot be used with");
+    refused(
+        &["compare", &features, &features, "--metrics", "fd", "--images", "-"],
+        "says anything of a single image",
+    );
+    assert_eq!(logs(), 2, "nothing further was measured");
+}
+
 #[test]
 fn several_models_are_told_apart() {
     let home = TempDir::new().unwrap();

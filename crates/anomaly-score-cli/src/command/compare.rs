@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anomaly_score::evaluate::{Options, Preset, Selection, compare_models};
+use anomaly_score::measure::{FEATURES_ONLY, protocol};
 use anomaly_score::report::{Models, Report, Warning, csv, json, terminal, terminal_of_models};
 use anomaly_score::set_metric::PermutationOptions;
 use anomaly_score::table::Table;
@@ -49,13 +50,36 @@ pub(crate) fn compare(
         selection.require_held_out()?;
     }
     let several = generated.len() > 1;
+    if score.images.is_some() && !selection.needs_scores() && !selection.has_image_columns() {
+        bail!(
+            "--images: none of the metrics asked for says anything of a single image; add as (complexity, vulnerability \
+             and AS-i), realism, rarity or authpct to --metrics"
+        );
+    }
     if several && score.images.is_some() {
         bail!("--images: lists the images of one model; compare each model by itself for it");
     }
     let all: Vec<&Input> = std::iter::once(&reference).chain(&generated).chain(&held_out).collect();
-    let loader = Loader::new(measuring, &all)?;
-    for other in generated.iter().chain(&held_out) {
-        loader.require_same_settings(&reference, other)?;
+    let scored = selection.needs_scores();
+    let wanted = if scored { measuring.method.constants() } else { protocol(FEATURES_ONLY) };
+    let loader = Loader::of(&measuring.reading, wanted, &all)?;
+    if !scored && all.iter().any(|input| matches!(input, Input::Images(_))) {
+        note_what_is_not_measured(measuring);
+    }
+    for input in std::iter::once(&reference).chain(&generated).filter(|_| scored) {
+        loader.settings(input).iter().try_for_each(|s| s.require_scores(&input.name()))?;
+    }
+    // No metric reads more of held-out images than their features.
+    let of_features = loader.of_features();
+    let of_held_out = match &held_out {
+        Some(input) if loader.require_comparable(&reference, &of_features, input).is_ok() => &of_features,
+        _ => &loader,
+    };
+    for other in &generated {
+        loader.require_comparable(&reference, &loader, other)?;
+    }
+    if let Some(other) = &held_out {
+        loader.require_comparable(&reference, of_held_out, other)?;
     }
     if let Some(preset) = &preset {
         for input in all {
@@ -67,7 +91,7 @@ pub(crate) fn compare(
     let references = reference.into_tables(&loader)?;
     let models: Vec<Vec<Table>> =
         generated.into_iter().map(|input| input.into_tables(&loader)).collect::<Result<_>>()?;
-    let held_out = held_out.map(|input| input.into_tables(&loader)).transpose()?;
+    let held_out = held_out.map(|input| input.into_tables(of_held_out)).transpose()?;
     let of_preset = preset.map(|p| Warning::Preset { name: p.name.into(), limits: p.limits.into() });
     let warnings = [loader.cache_errors(), Vec::from_iter(of_preset), warnings].concat();
     for (layer, reference) in references.iter().enumerate() {
@@ -114,4 +138,14 @@ pub(crate) fn compare(
     let tables = references.iter().chain(models.iter().flatten()).chain(held_out.iter().flatten());
     let skips = tables.map(|table| report_skipped(table, &measuring.reading));
     Ok(skips.fold(Skips::None, Skips::or))
+}
+
+/// Says that options of the method do nothing, where some were given.
+fn note_what_is_not_measured(measuring: &Measuring) {
+    if measuring.method.constants() != protocol("paper") {
+        eprintln!(
+            "note: no metric asked for needs complexity and vulnerability, so that only features are measured and the options \
+             of the method do nothing; as or claims in --metrics measures both"
+        );
+    }
 }

@@ -1,6 +1,7 @@
 //! `anomaly-score measure`
 
 use anomaly_score::image::Source;
+use anomaly_score::measure::{FEATURES_ONLY, protocol};
 use anomaly_score::stats::Summary;
 use anomaly_score::table::Table;
 use anyhow::Result;
@@ -16,7 +17,8 @@ pub(crate) fn run(args: &Measure) -> Result<Skips> {
         require_file(output, "a table")?;
     }
     let images = Input::Images(Source::open(&args.images)?);
-    let loader = Loader::new(&args.measuring, &[&images])?;
+    let wanted = if args.features_only { protocol(FEATURES_ONLY) } else { args.measuring.method.constants() };
+    let loader = Loader::of(&args.measuring.reading, wanted, &[&images])?;
     let tables = images.measured_into(&loader, &outputs)?;
     let mut skips = Skips::None;
     for (table, output) in tables.iter().zip(&outputs) {
@@ -27,6 +29,11 @@ pub(crate) fn run(args: &Measure) -> Result<Skips> {
 }
 
 fn summary(table: &Table, name: &str) -> Result<String> {
+    let images = if table.len() == 1 { "image" } else { "images" };
+    if !table.settings().has_scores() {
+        let dim = table.settings().backbone.feature_dim;
+        return Ok(format!("{name}: {} {images} × {dim} features\n", table.len()));
+    }
     let (mut complexity, mut vulnerability) = (Vec::new(), Vec::new());
     for image in table.scores()? {
         let scores = image?.scores;
@@ -37,9 +44,8 @@ fn summary(table: &Table, name: &str) -> Result<String> {
         Ok(Summary::of(values)?.median.map_or("undefined".to_owned(), |m| format!("{m:.4}")))
     };
     Ok(format!(
-        "{name}: {} image{}, complexity median {}, vulnerability median {}\n",
+        "{name}: {} {images}, complexity median {}, vulnerability median {}\n",
         table.len(),
-        if table.len() == 1 { "" } else { "s" },
         median(&complexity)?,
         median(&vulnerability)?
     ))

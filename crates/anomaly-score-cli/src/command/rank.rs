@@ -22,6 +22,9 @@ pub(crate) fn run(args: &Rank) -> Result<Skips> {
     let csv_output = args.csv.as_deref().map(TextOutput::of);
     csv_output.map_or(Ok(()), TextOutput::check)?;
     let input = Input::open(&args.images)?;
+    if let Input::Table(table, _) = &input {
+        table.settings().require_scores(&input.name())?;
+    }
     let copies = match &args.copy_to {
         Some(folder) => Some((images_of(&input)?, folder.as_path())),
         None => None,

@@ -424,6 +424,11 @@ impl Selection {
         self.claims || self.metrics.iter().any(|&m| m != AnomalyScore)
     }
 
+    /// Whether it asks for anything that complexity and vulnerability are needed for, besides features.
+    pub fn needs_scores(&self) -> bool {
+        self.claims || self.metrics.contains(&AnomalyScore)
+    }
+
     /// Whether it asks for what [`ImageColumns`](super::ImageColumns) hold.
     pub fn has_image_columns(&self) -> bool {
         self.metrics.iter().any(|m| matches!(m, Realism | Rarity | Authenticity))
@@ -503,6 +508,8 @@ mod tests {
         );
         let claims = of(&["claims"]);
         assert!(claims.metrics.is_empty() && claims.claims && claims.is_more_than_score());
+        assert!(claims.needs_scores() && all.needs_scores() && of(&["as", "fd"]).needs_scores());
+        assert!(!of(&["fd", "kd", "prdc", "is", "fls"]).needs_scores());
         let error = Selection::of(&["fd", "fdi"]).unwrap_err().to_string();
         assert!(error.starts_with("--metrics: no such metric; expected as, fd, fd-infinity, "), "{error}");
         assert!(error.ends_with("claims, all, found fdi"), "{error}");

@@ -171,7 +171,8 @@ pub struct Evaluation {
     pub images: Option<Vec<ImageColumns>>,
 }
 
-/// The metrics of `generated` against `reference`, two tables of one backbone, whose Anomaly Score is `score`. `held_out`:
+/// The metrics of `generated` against `reference`, two tables of one backbone, whose Anomaly Score is `score`; `None` where
+/// complexity and vulnerability were not measured. `held_out`:
 /// images like the reference that the model never saw, for the metrics that need them.
 ///
 /// A metric that cannot be computed here is an entry without value that says why. The bits depend neither on threads
@@ -179,12 +180,13 @@ pub struct Evaluation {
 /// (4·N·D bytes), and what the metrics take.
 ///
 /// # Errors
-/// `InvalidOption` for one bootstrap resample; `SettingsMismatch` for held-out images measured in another way; `Io` or `Format` if a table cannot be read.
+/// `InvalidOption` for one bootstrap resample; `TooFewImages` for claims of images without complexity or vulnerability;
+/// `SettingsMismatch` for held-out images whose features are not comparable; `Io` or `Format` if a table cannot be read.
 pub fn evaluate(
     reference: &Table,
     generated: &Table,
     held_out: Option<&Table>,
-    score: &AnomalyScore,
+    score: Option<&AnomalyScore>,
     options: &Options,
 ) -> Result<Evaluation> {
     let Options { selection, bootstrap, null_splits, seed, conventions } = options;
@@ -193,7 +195,8 @@ pub fn evaluate(
             .expected("0 or at least 2", 1));
     }
     if let Some(held_out) = held_out {
-        reference.settings().require_same("the reference set", held_out.settings(), "the held-out set")?;
+        let settings = reference.settings();
+        settings.require_same_features("the reference set", held_out.settings(), "the held-out set")?;
     }
     let backbone = &reference.settings().backbone;
     let reference = FeatureSet::read(reference, "reference")?;
@@ -238,8 +241,13 @@ pub fn evaluate(
             note: metric.impossible_for(backbone),
         };
         if result.note.is_none() && metric == Metric::AnomalyScore {
-            result.anomaly_score(score);
-            result.interval(resampling.of_points(&reference.points, &generated.points));
+            match score {
+                Some(score) => {
+                    result.anomaly_score(score);
+                    result.interval(resampling.of_points(&reference.points, &generated.points));
+                }
+                None => result.note = Some("complexity and vulnerability were not measured".into()),
+            }
         } else if metric.needs_held_out() {
             match of_three.as_ref().map(|sets| sets.value(metric)) {
                 None => result.note = Some(NEEDS_HELD_OUT.into()),

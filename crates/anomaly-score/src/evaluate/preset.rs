@@ -134,8 +134,9 @@ pub fn presets() -> [Preset; 7] {
             resampler: Resampler::TorchBicubicAntialias,
             fit: Fit::Squash,
             conventions: fid(),
-            limits: "FD-DINOv2 as EDM2's default resizing has it; complexity and vulnerability see values outside [0, 1] \
-                     clipped, and features of the same run are of clipped pixels too: measure with `features` for the exact ones",
+            limits: "FD-DINOv2 as EDM2's default resizing has it; where complexity and vulnerability are measured too (as, \
+                     claims), values outside [0, 1] are clipped and features are of clipped pixels: ask for metrics of \
+                     features alone for the exact ones",
         },
     ]
 }

@@ -68,7 +68,7 @@ fn run(
         &PermutationOptions { permutations: 99, seed: 7 },
     );
     let (reference, generated) = (table("resnet18", reference), table("resnet18", generated));
-    evaluate(&reference, &generated, None, &score.unwrap(), &options).unwrap()
+    evaluate(&reference, &generated, None, Some(&score.unwrap()), &options).unwrap()
 }
 
 fn named<'a>(evaluation: &'a Evaluation, name: &str) -> &'a MetricResult {
@@ -209,7 +209,7 @@ fn one_resample_is_refused() {
     let score = anomaly_score(&points, &points, &PermutationOptions::default()).unwrap();
     let options = Options { bootstrap: Some(1), ..Options::new(Selection::of(&["fd"]).unwrap(), 7) };
     let (a, b) = (table("resnet18", &rows), table("resnet18", &rows));
-    let error = evaluate(&a, &b, None, &score, &options).unwrap_err();
+    let error = evaluate(&a, &b, None, Some(&score), &options).unwrap_err();
     assert_eq!(error.to_string(), "--bootstrap: too few for an interval; expected 0 or at least 2, found 1");
 }
 
@@ -331,7 +331,7 @@ fn held_out_images_show_who_copies() {
         let score = anomaly_score(&points(&train), &points(generated), &options).unwrap();
         let options = Options::new(Selection::of(&["fls", "pog", "fld", "ct"]).unwrap(), 7);
         let tables = [&train[..], generated, &test].map(|rows| table("resnet18", rows));
-        evaluate(&tables[0], &tables[1], Some(&tables[2]), &score, &options).unwrap().metrics
+        evaluate(&tables[0], &tables[1], Some(&tables[2]), Some(&score), &options).unwrap().metrics
     };
     let value = |metrics: &[MetricResult], i: usize| metrics[i].value.unwrap();
     let (copied, drawn) = (of(&copies), of(&fresh));

@@ -10,7 +10,9 @@ mod vulnerability;
 mod tests;
 
 pub use pipeline::{Options, Outcome, Progress, measure};
-pub use protocol::{FEATURES_ONLY, Protocol, protocol};
+pub use protocol::{Protocol, protocol};
+
+pub use crate::table::FEATURES_ONLY;
 
 use nn::engine::Network;
 use nn::real::Real;

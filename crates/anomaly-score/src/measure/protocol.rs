@@ -1,6 +1,6 @@
 //! The three protocols and their constants.
 
-use crate::table::{Noise, ProtocolSettings};
+use crate::table::{FEATURES_ONLY, Noise, ProtocolSettings};
 use crate::{Error, ErrorKind, Result};
 
 /// What is computed, of the same definitions.
@@ -16,12 +16,8 @@ pub enum Protocol {
     FeaturesOnly,
 }
 
-/// Name of the protocol that measures nothing but the feature; not one of [`Protocol::NAMES`], since nothing can be
-/// scored by it.
-pub const FEATURES_ONLY: &str = "features-only";
-
 impl Protocol {
-    /// Names of those that score, in the order of preference.
+    /// Names of those that score, in the order of preference; not [`FEATURES_ONLY`].
     pub const NAMES: [&'static str; 3] = ["paper", "official-code", "exact"];
 
     /// The protocol that `constants` name, once they are in their range.

@@ -57,8 +57,8 @@ pub struct Report {
     pub reference: SetReport,
     /// The images of the model under test.
     pub generated: SetReport,
-    /// How far the two sets are apart.
-    pub anomaly_score: AnomalyScore,
+    /// How far the two sets are apart; `None` where a set's complexity and vulnerability were not measured.
+    pub anomaly_score: Option<AnomalyScore>,
     /// Further metrics; no key in JSON where none were asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub metrics: Vec<MetricResult>,
@@ -153,13 +153,14 @@ impl From<ScoredImage> for ImageReport {
 impl Report {
     /// Compares the images of two tables.
     ///
-    /// Images whose C or V is undefined do not enter the score; they are counted and warned about. `options.seed` is
+    /// Where one of them holds features only there is no score, and C and V are those that were measured. Images whose C
+    /// or V is undefined do not enter the score; they are counted and warned about. `options.seed` is
     /// not part of the report, which has one `seed`: give the seed of the tables' settings. `extra` are warnings of
     /// the caller and come last. Reads no feature; memory grows by about 100 bytes and a path for every image.
     ///
     /// # Errors
-    /// `SettingsMismatch` if the tables were not measured in the same way, naming both and every difference;
-    /// `TooFewImages` if fewer than two images of a set are usable, saying what became of the others; `InvalidOption`
+    /// `SettingsMismatch` if the tables were not measured in the same way, or their features if one holds nothing else,
+    /// naming both and every difference; `TooFewImages` if fewer than two images of a set are usable, saying what became of the others; `InvalidOption`
     /// for too many permutations; `Io` or `Format` if a table cannot be read.
     pub fn from_tables(
         reference: &Table,
@@ -171,27 +172,34 @@ impl Report {
         let name = |set: Set, table: &Table| format!("{} ({})", set, table.settings().source);
         let (reference_name, generated_name) =
             (name(Set::Reference, reference), name(Set::Generated, generated));
-        settings.require_same(&reference_name, generated.settings(), &generated_name)?;
+        let scored = settings.has_scores() && generated.settings().has_scores();
+        if scored {
+            settings.require_same(&reference_name, generated.settings(), &generated_name)?;
+        } else {
+            settings.require_same_features(&reference_name, generated.settings(), &generated_name)?;
+        }
+        let protocol = if settings.has_scores() { generated.settings() } else { settings }.protocol.clone();
 
         let mut images = Vec::with_capacity(generated.len());
         let mut real = Collected::read(reference, |_| {})?;
         let mut fake = Collected::read(generated, |image| images.push(image.into()))?;
-        real.require_usable(&reference_name, reference.skipped())?;
-        fake.require_usable(&generated_name, generated.skipped())?;
+        real.require_usable(&reference_name, reference)?;
+        fake.require_usable(&generated_name, generated)?;
 
-        let anomaly_score = anomaly_score(&real.points, &fake.points, options)?;
+        let anomaly_score =
+            if scored { Some(anomaly_score(&real.points, &fake.points, options)?) } else { None };
         let mut warnings = Vec::from_iter(shared_images(&mut real.hashes, &mut fake.hashes));
-        warnings.extend(sample_size(&anomaly_score));
+        warnings.extend(anomaly_score.iter().flat_map(sample_size));
         for (set, collected, table) in
             [(Set::Reference, &real, reference), (Set::Generated, &fake, generated)]
         {
-            warnings.extend(collected.warnings(set, table.skipped().len()));
+            warnings.extend(collected.warnings(set, table));
         }
         warnings.extend(extra);
 
         Ok(Report {
             tool: Tool { name: "anomaly-score".into(), version: env!("CARGO_PKG_VERSION").into() },
-            protocol: settings.protocol.clone(),
+            protocol,
             backbone: Backbone::of(settings),
             resampler: settings.resampler.clone(),
             seed: settings.seed,
@@ -217,7 +225,7 @@ impl Report {
         held_out: Option<&Table>,
         options: &evaluate::Options,
     ) -> Result<()> {
-        let found = evaluate(reference, generated, held_out, &self.anomaly_score, options)?;
+        let found = evaluate(reference, generated, held_out, self.anomaly_score.as_ref(), options)?;
         (self.metrics, self.claims) = (found.metrics, found.claims);
         for (image, columns) in self.images.iter_mut().zip(found.images.into_iter().flatten()) {
             image.columns = Some(columns);
@@ -282,12 +290,15 @@ impl Collected {
         self.n - self.points.len()
     }
 
-    fn require_usable(&self, name: &str, skipped: &[Skipped]) -> Result<()> {
-        if self.points.len() >= 2 {
+    fn require_usable(&self, name: &str, table: &Table) -> Result<()> {
+        let skipped = table.skipped();
+        let scored = table.settings().has_scores();
+        let usable = if scored { self.points.len() } else { self.n };
+        if usable >= 2 {
             return Ok(());
         }
-        let mut found = format!("{} of {} measured", self.points.len(), self.n);
-        if self.undefined() > 0 {
+        let mut found = format!("{usable} of {} measured", self.n);
+        if scored && self.undefined() > 0 {
             let (no_c, no_v) = (self.n - self.complexity.len(), self.n - self.vulnerability.len());
             found += &format!("; complexity is undefined for {no_c}, vulnerability for {no_v}");
         }
@@ -302,7 +313,8 @@ impl Collected {
             ))
     }
 
-    fn warnings(&self, set: Set, skipped: usize) -> Vec<Warning> {
+    fn warnings(&self, set: Set, table: &Table) -> Vec<Warning> {
+        let skipped = table.skipped().len();
         let mut warnings = Vec::new();
         if let (Some(floor), Some(complexity)) =
             (quantile(&self.noise_floor, 0.5), quantile(&self.complexity, 0.5))
@@ -310,7 +322,7 @@ impl Collected {
         {
             warnings.push(Warning::NoiseFloor { set, floor, complexity });
         }
-        if self.undefined() > 0 {
+        if table.settings().has_scores() && self.undefined() > 0 {
             warnings.push(Warning::UndefinedRows { set, count: self.undefined() });
         }
         if skipped > 0 {

@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::Report;
-use super::layout::Align::{Left, Path, Right};
+use super::layout::Align::{Left, Right};
 use super::layout::{aligned, wrapped};
 use super::metrics::{arrow, claims, figures, notes};
-use super::number::{column, significant};
-use super::terminal::head;
+use super::number::significant;
+use super::terminal::{NOT_SCORED, head, table_of_sets};
 use crate::evaluate::{Direction, PairResult};
 
 /// Significance at which models are told apart, after Holm's correction.
@@ -26,6 +26,9 @@ pub struct Models {
 pub fn terminal_of_models(of: &Models) -> String {
     let Some(first) = of.models.first() else { return String::new() };
     let mut sections = vec![head(first), sets(of)];
+    if of.models.iter().any(|report| report.anomaly_score.is_none()) {
+        sections.push(wrapped(NOT_SCORED, ""));
+    }
     for (place, metric) in first.metrics.iter().enumerate() {
         let mut rows = vec![figures(None)];
         rows[0].insert(0, "model".into());
@@ -61,17 +64,9 @@ pub fn terminal_of_models(of: &Models) -> String {
 }
 
 fn sets(of: &Models) -> String {
-    let reference = of.models.first().map(|report| &report.reference);
-    let all: Vec<_> = reference.into_iter().chain(of.models.iter().map(|report| &report.generated)).collect();
-    let medians = |values: Vec<Option<f64>>| column(&values, 4);
-    let complexity = medians(all.iter().map(|set| set.complexity.median).collect());
-    let vulnerability = medians(all.iter().map(|set| set.vulnerability.median).collect());
-    let mut rows = vec![["set", "n", "C median (rad)", "V median", "source"].map(str::to_owned).to_vec()];
-    rows.extend(all.iter().enumerate().map(|(i, set)| {
-        let name = if i == 0 { "reference".to_owned() } else { format!("model {i}") };
-        vec![name, set.n.to_string(), complexity[i].clone(), vulnerability[i].clone(), set.source.clone()]
-    }));
-    aligned(&rows, "", &[Left, Right, Right, Right, Path])
+    let reference = of.models.first().map(|report| ("reference".to_owned(), &report.reference));
+    let models = (1..).zip(&of.models).map(|(i, report)| (format!("model {i}"), &report.generated));
+    table_of_sets(&reference.into_iter().chain(models).collect::<Vec<_>>())
 }
 
 fn pairs(of: &Models) -> String {

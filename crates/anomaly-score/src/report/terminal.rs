@@ -4,7 +4,7 @@ use super::layout::Align::{Left, Path, Right};
 use super::layout::{aligned, wrapped};
 use super::metrics::{claims, metrics};
 use super::number::{column, significant};
-use super::{ImageReport, Report};
+use super::{ImageReport, Report, SetReport, Spread};
 
 /// Images listed at either end.
 const LISTED: usize = 5;
@@ -19,7 +19,9 @@ pub fn terminal(report: &Report) -> String {
     if !report.metrics.is_empty() {
         sections.push(metrics(&report.metrics));
     }
-    sections.extend(images(&report.images));
+    if report.anomaly_score.is_some() || report.images.iter().any(|i| i.vulnerability.is_some()) {
+        sections.extend(images(&report.images));
+    }
     if !report.warnings.is_empty() {
         let warnings = report.warnings.iter();
         sections.push(
@@ -46,24 +48,38 @@ pub(super) fn head(report: &Report) -> String {
 }
 
 fn sets(report: &Report) -> String {
-    let sets = [&report.reference, &report.generated];
-    let complexity = column(&sets.map(|s| s.complexity.median), 4);
-    let vulnerability = column(&sets.map(|s| s.vulnerability.median), 4);
-    let row = |name: &str, i: usize| {
-        vec![
-            name.to_owned(),
-            sets[i].n.to_string(),
-            complexity[i].clone(),
-            vulnerability[i].clone(),
-            sets[i].source.clone(),
-        ]
-    };
-    let head = ["set", "n", "C median (rad)", "V median", "source"].map(str::to_owned).to_vec();
-    aligned(&[head, row("reference", 0), row("generated", 1)], "", &[Left, Right, Right, Right, Path])
+    table_of_sets(&[("reference".into(), &report.reference), ("generated".into(), &report.generated)])
 }
 
+/// Sets by name; the medians of C and V where a set has any.
+pub(super) fn table_of_sets(sets: &[(String, &SetReport)]) -> String {
+    let median =
+        |of: fn(&SetReport) -> Spread| -> Vec<_> { sets.iter().map(|(_, s)| of(s).median).collect() };
+    let (complexity, vulnerability) = (median(|s| s.complexity), median(|s| s.vulnerability));
+    let scored = complexity.iter().chain(&vulnerability).any(Option::is_some);
+    let (complexity, vulnerability) = (column(&complexity, 4), column(&vulnerability, 4));
+    let mut rows = vec![["set", "n", "C median (rad)", "V median", "source"].map(str::to_owned).to_vec()];
+    rows.extend(sets.iter().enumerate().map(|(i, (name, set))| {
+        vec![
+            name.clone(),
+            set.n.to_string(),
+            complexity[i].clone(),
+            vulnerability[i].clone(),
+            set.source.clone(),
+        ]
+    }));
+    if scored {
+        return aligned(&rows, "", &[Left, Right, Right, Right, Path]);
+    }
+    rows.iter_mut().for_each(|row| drop(row.drain(2..4)));
+    aligned(&rows, "", &[Left, Right, Path])
+}
+
+/// What stands in the place of the score where there is none.
+pub(super) const NOT_SCORED: &str = "Complexity and vulnerability were not measured, since no metric asked for needs them; as or claims in --metrics does.";
+
 fn score(report: &Report) -> String {
-    let score = &report.anomaly_score;
+    let Some(score) = &report.anomaly_score else { return wrapped(NOT_SCORED, "") };
     let optional = |v: Option<f64>| v.map_or("-".into(), |v| significant(v, 4));
     let lines = [
         ("AS", significant(score.value, 4), "0 = same distribution, lower is closer".to_owned()),

@@ -108,7 +108,7 @@ fn report() -> Report {
             complexity: spread(0.07, Some(0.02), 0.0665),
             vulnerability: spread(38.0, Some(9.75), 41.0),
         },
-        anomaly_score: AnomalyScore {
+        anomaly_score: Some(AnomalyScore {
             value: 0.325,
             p_value: Some(0.055),
             p_value_asymptotic: None,
@@ -117,7 +117,7 @@ fn report() -> Report {
             null_q95: Some(0.333_3),
             n_reference: 120,
             n_generated: 15,
-        },
+        }),
         metrics: Vec::new(),
         claims: None,
         images,
@@ -314,13 +314,13 @@ fn on_the_terminal_with_little_to_show() {
     let mut report = report();
     report.warnings.clear();
     report.images.truncate(4);
-    report.anomaly_score = AnomalyScore {
+    report.anomaly_score = Some(AnomalyScore {
         p_value: None,
         null_mean: None,
         null_q95: None,
         permutations: 0,
-        ..report.anomaly_score
-    };
+        ..report.anomaly_score.unwrap()
+    });
     report.backbone.layer = Some("blocks.2".into());
     insta::assert_snapshot!(terminal(&report));
     report.images.clear();
@@ -436,8 +436,8 @@ proptest! {
 fn the_same_images_twice() {
     let (a, b) = (table(settings("photos"), &rows(0, 60), &[]), table(settings("photos"), &rows(0, 60), &[]));
     let report = compare(&a, &b).unwrap();
-    assert_eq!(report.anomaly_score.value, 1.0 / 60.0);
-    assert_eq!(report.anomaly_score.p_value, Some(1.0));
+    let score = report.anomaly_score.unwrap();
+    assert_eq!((score.value, score.p_value), (1.0 / 60.0, Some(1.0)));
     assert_eq!(kinds(&report), ["same_set", "not_above_floor"]);
 
     // The same contents under other names are the same set; one image more often is not.
@@ -470,8 +470,8 @@ fn sets_apart_are_said_to_be() {
     let (a, b) = (table(settings("photos"), &rows(0, 60), &[]), table(settings("fakes"), &apart, &[]));
     let report = compare(&a, &b).unwrap();
     // All generated points are left of and above all reference points, so some quadrant holds one set and nothing else.
-    assert_eq!(report.anomaly_score.value, 1.0);
-    assert_eq!(report.anomaly_score.p_value, Some(0.01));
+    let score = report.anomaly_score.unwrap();
+    assert_eq!((score.value, score.p_value), (1.0, Some(0.01)));
     assert_eq!(report.warnings, []);
     assert_eq!(
         report.generated.vulnerability,
@@ -497,14 +497,14 @@ fn undefined_rows_stay_out_of_the_score_and_are_counted() {
     let options = PermutationOptions { permutations: 99, seed: 7 };
     let report = Report::from_tables(&a, &b, &options, extra).unwrap();
     assert_eq!(report.anomaly_score, score_without);
-    assert_eq!((report.generated.n, report.anomaly_score.n_generated), (12, 10));
+    assert_eq!((report.generated.n, report.anomaly_score.unwrap().n_generated), (12, 10));
     assert_eq!(report.images.len(), 12);
     let gap = report.images.iter().find(|i| i.path == "no-c.png").unwrap();
     assert_eq!((gap.complexity, gap.vulnerability, gap.anomaly_score_i), (None, Some(1e9), None));
     for warning in [
         Warning::UndefinedRows { set: Set::Generated, count: 2 },
         Warning::SkippedImages { set: Set::Generated, count: 1 },
-        Warning::SmallN { n_reference: 10, n_generated: 10, null_mean: score_without.null_mean },
+        Warning::SmallN { n_reference: 10, n_generated: 10, null_mean: score_without.unwrap().null_mean },
     ] {
         assert!(report.warnings.contains(&warning), "{warning:?}");
     }

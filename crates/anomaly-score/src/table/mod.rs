@@ -28,6 +28,7 @@ pub use journal::Recovered;
 pub use parquet::Table;
 pub use row::{Flags, Measurement, Row, ScoredImage, Scores, Skipped};
 pub use settings::{
-    BackboneSettings, Difference, FORMAT_VERSION, METHOD_VERSION, Noise, ProtocolSettings, Settings,
+    BackboneSettings, Difference, FEATURES_ONLY, FORMAT_VERSION, METHOD_VERSION, Noise, ProtocolSettings,
+    Settings,
 };
 pub use writer::{Known, Writer};

@@ -15,6 +15,13 @@ pub const METHOD_VERSION: u32 = 7;
 /// Version of how measurements are written down, in the log and in the table alike.
 pub const FORMAT_VERSION: u32 = 1;
 
+/// Name of the protocol that measures nothing but the feature: complexity and vulnerability of every row are `None`.
+pub const FEATURES_ONLY: &str = "features-only";
+
+/// The resampler whose values lie outside [0, 1] by more than rounding. Complexity and vulnerability are defined on
+/// [0, 1], so that where they are measured the feature is that of clipped pixels.
+const OVERSHOOTS: &str = "torch-bicubic-antialias";
+
 /// Fields of [`Settings`] that are recorded but decide nothing. Every other field decides, so a field added
 /// later is part of the fingerprint unless it is named here.
 const RECORDED_ONLY: [&str; 3] = ["tool_version", "source", "limit"];
@@ -53,7 +60,7 @@ pub struct Settings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProtocolSettings {
-    /// `paper`, `official-code` or `exact`.
+    /// `paper`, `official-code`, `exact`, or [`FEATURES_ONLY`], where no constant means anything.
     pub name: String,
     /// K: steps along the line in image space.
     pub steps: u32,
@@ -170,6 +177,53 @@ impl Settings {
             .remedy("Measure both with the same program, protocol, backbone, resampler and seed"))
     }
 
+    /// Whether complexity and vulnerability were measured, not features alone.
+    pub fn has_scores(&self) -> bool {
+        self.protocol.name != FEATURES_ONLY
+    }
+
+    /// Succeeds when the features of `other` (called `theirs` in the error) are those that the settings of `self` (called
+    /// `mine`) give, whatever else was measured.
+    ///
+    /// # Errors
+    /// `SettingsMismatch`, naming both and every field that decides over features and differs.
+    pub fn require_same_features(&self, mine: &str, other: &Settings, theirs: &str) -> Result<()> {
+        let clipped_otherwise =
+            self.has_scores() != other.has_scores() && self.resampler.split('/').next() == Some(OVERSHOOTS);
+        let mut differences = self.differences(other);
+        differences.retain(|d| match d.field.as_str() {
+            "protocol.name" => clipped_otherwise,
+            field => field != "seed" && !field.starts_with("protocol."),
+        });
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let remedy = if clipped_otherwise {
+            "Where complexity and vulnerability are measured too, the pixels of this resampler are clipped to [0, 1], and \
+             features are others. Measure both sets for scores, or both for features only"
+        } else {
+            "Measure both with the same program, backbone and resampler"
+        };
+        let problem = format!("its features are not comparable with those of {mine}");
+        Err(Self::mismatch(&differences, theirs, &problem).remedy(remedy))
+    }
+
+    /// Refuses a table of features alone, called `name` in the error, for what needs complexity and vulnerability.
+    ///
+    /// # Errors
+    /// `SettingsMismatch`.
+    pub fn require_scores(&self, name: &str) -> Result<()> {
+        if self.has_scores() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::SettingsMismatch, name, "complexity and vulnerability were not measured")
+            .expected("a table measured for scores", format!("protocol {FEATURES_ONLY}"))
+            .remedy(
+                "Measure the images again without --features-only, or ask for metrics of features alone, such as \
+                 --metrics fd,kd,prdc",
+            ))
+    }
+
     /// The error about `subject`, which differs from what was expected (mine) by `differences`.
     pub(super) fn mismatch(differences: &[Difference], subject: &str, problem: &str) -> Error {
         let list = |value: fn(&Difference) -> &str| {
@@ -281,6 +335,39 @@ mod tests {
              expected backbone.layer = none, backbone.name = efficientnet-lite0, protocol.name = paper, \
              found backbone.layer = blocks.4, backbone.name = dinov2-vits14, protocol.name = exact. \
              Measure both with the same program, protocol, backbone, resampler and seed"
+        );
+    }
+
+    #[test]
+    fn features_are_compared_by_what_decides_over_them() {
+        let mut features = settings();
+        features.protocol.name = FEATURES_ONLY.into();
+        features.seed += 1;
+        assert_ne!(features.fingerprint(), settings().fingerprint(), "the cache keeps them apart");
+        assert!(settings().require_same_features("a", &features, "b").is_ok());
+        features.backbone.weights_sha256 = "ff".into();
+        let error = settings().require_same_features("a", &features, "b").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SettingsMismatch);
+        assert!(error.to_string().starts_with(
+            "b: its features are not comparable with those of a; expected backbone.weights_sha256 = "
+        ));
+
+        let [mut scored, mut features] = [settings(), settings()];
+        scored.resampler = "torch-bicubic-antialias/squash".into();
+        features.resampler.clone_from(&scored.resampler);
+        features.protocol.name = FEATURES_ONLY.into();
+        let error = scored.require_same_features("a", &features, "b").unwrap_err().to_string();
+        assert!(
+            error.contains("expected protocol.name = paper, found protocol.name = features-only. "),
+            "{error}"
+        );
+        assert!(features.require_same_features("a", &features, "b").is_ok());
+        assert!(scored.require_scores("a").is_ok());
+        assert_eq!(
+            features.require_scores("b.parquet").unwrap_err().to_string(),
+            "b.parquet: complexity and vulnerability were not measured; expected a table measured for scores, found \
+             protocol features-only. Measure the images again without --features-only, or ask for metrics of features \
+             alone, such as --metrics fd,kd,prdc"
         );
     }
 
