@@ -233,7 +233,15 @@ def npz_files():
         mu=mu.astype("f4"), sigma=sigma, mu_s=y.mean(0), sigma_s=np.asfortranarray(np.cov(y, rowvar=False)),
     )
     np.savez(OUT / "features-dgm-eval.npz", reps=x, hparams=np.array({"model": "dinov2"}, dtype=object))
-    np.savez(OUT / "features-float32.npz", features=x.astype("f4"), paths=np.array(["a.png"] * 12))
+    names = np.array([f"é/{i:02}.png" for i in range(12)])
+    np.savez(OUT / "features-float32.npz", features=x.astype("f4"))
+    np.savez(OUT / "features-named.npz", features=x.astype("f4"), paths=names)
+    np.savez(OUT / "features-unnamed.npz", x.astype("f4"), np.arange(12))
+    np.save(OUT / "features.npy", np.asfortranarray(x))
+    np.savez(OUT / "hostile-paths.npz", features=x.astype("f4"), paths=names[[*range(11), 0]])
+    # ADM's reference batches: pixels and both pairs of statistics in one file.
+    pixels = (np.arange(2 * 4 * 4 * 3) % 256).reshape(2, 4, 4, 3).astype("u1")
+    np.savez(OUT / "adm-batch.npz", arr_0=pixels, mu=mu, sigma=sigma, mu_s=mu[:2], sigma_s=sigma[:2, :2])
     expected = {"mu": mu.tolist(), "sigma": sigma.reshape(-1).tolist(), "features": x.reshape(-1).tolist()}
     expected |= {"mu_s": y.mean(0).tolist(), "sigma_s": np.cov(y, rowvar=False).reshape(-1).tolist()}
     (OUT / "statistics.json").write_text(json.dumps(expected, separators=(",", ":")) + "\n")

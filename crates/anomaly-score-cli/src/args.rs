@@ -45,9 +45,10 @@ pub(crate) enum Command {
 
 #[derive(clap::Args)]
 pub(crate) struct Compare {
-    /// Real photos: an image source, or a table made by `measure`
+    /// Real photos: an image source, a table made by `measure`, features (an .npz or .npy with N×D floats), or statistics (an
+    /// .npz with `mu` and `sigma`), which suffice for fd and fd-infinity
     pub(crate) reference: PathBuf,
-    /// The model's images: an image source, or a table made by `measure`. With several models, each is compared with the
+    /// The model's images, likewise. With several models, each is compared with the
     /// reference, and every two with each other
     #[arg(required = true)]
     pub(crate) generated: Vec<PathBuf>,
@@ -140,11 +141,15 @@ pub(crate) struct Rank {
 
 #[derive(clap::Args)]
 pub(crate) struct Features {
-    /// Image source, or a table made by `measure`
+    /// Image source, a table made by `measure`, or features in an .npz or .npy
     pub(crate) images: PathBuf,
     /// The file to write: `features` (N×D float32) and `paths`
-    #[arg(short, long, value_name = "FEATURES.npz")]
-    pub(crate) output: PathBuf,
+    #[arg(short, long, value_name = "FEATURES.npz", required_unless_present = "statistics")]
+    pub(crate) output: Option<PathBuf>,
+    /// Write mean and covariance, `mu` and `sigma` in float64, as pytorch-fid and clean-fid read them; with --layer
+    /// pool3,spatial one file with `mu_s` and `sigma_s` too, as ADM reads them
+    #[arg(long, value_name = "STATISTICS.npz")]
+    pub(crate) statistics: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) reading: Reading,
 }

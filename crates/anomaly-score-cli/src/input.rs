@@ -1,4 +1,4 @@
-//! What a command is given: images to measure, or a table measured before.
+//! What a command is given: images to measure, a table measured before, or a file of features or statistics.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -8,24 +8,48 @@ use std::rc::Rc;
 
 use anomaly_score::Error;
 use anomaly_score::backbone::{Backbone, Entry, Request, is_onnx};
+use anomaly_score::evaluate::{FeatureSet, SetStatistics, Side, of_a_file};
 use anomaly_score::image::Source;
 use anomaly_score::measure::{FEATURES_ONLY, Options, measure, protocol};
-use anomaly_score::report::Warning;
-use anomaly_score::table::{Cache, ProtocolSettings, Settings, Table};
+use anomaly_score::report::{Measured, Warning};
+use anomaly_score::set_metric::{ArrayFile, FeatureMatrix, Statistics, read_features, read_statistics};
+use anomaly_score::table::{BackboneSettings, Cache, ProtocolSettings, Settings, Table};
 use anyhow::{Context, Result, bail};
 
 use crate::Skips;
 use crate::args::{Measuring, OnError, Reading};
 use crate::progress::{Bar, STOP, fetch};
 
-/// Either kind of input, checked before anything is measured.
+/// Any kind of input, checked before anything is measured.
 pub(crate) enum Input {
     Table(Box<Table>, PathBuf),
     Images(Source),
+    Features(FeatureMatrix, PathBuf),
+    Statistics(Statistics, PathBuf),
 }
 
 impl Input {
     pub(crate) fn open(path: &Path) -> Result<Input> {
+        Input::open_for(path, false)
+    }
+
+    /// As [`Input::open`]; of a file that holds images and statistics, the latter where `moments` suffice.
+    pub(crate) fn open_for(path: &Path, moments: bool) -> Result<Input> {
+        let is_array =
+            ["npz", "npy"].iter().any(|e| path.extension().is_some_and(|x| x.eq_ignore_ascii_case(e)));
+        if is_array && path.is_file() {
+            match ArrayFile::of(path)? {
+                ArrayFile::Images | ArrayFile::Statistics { with_images: true } if !moments => {}
+                ArrayFile::Images => {}
+                ArrayFile::Features => return Ok(Input::Features(read_features(path)?, path.to_owned())),
+                ArrayFile::Statistics { with_images } => {
+                    if with_images {
+                        eprintln!("note: {}: its statistics are read, not its images", path.display());
+                    }
+                    return Ok(Input::Statistics(read_statistics(path)?, path.to_owned()));
+                }
+            }
+        }
         let mut magic = [0; 4];
         let is_table =
             File::open(path).and_then(|mut f| f.read_exact(&mut magic)).is_ok() && magic == *b"PAR1";
@@ -43,6 +67,41 @@ impl Input {
                 format!("{} (a table of {})", path.display(), table.settings().source)
             }
             Input::Images(source) => source.name().to_owned(),
+            Input::Features(_, path) | Input::Statistics(_, path) => path.display().to_string(),
+        }
+    }
+
+    /// Whether complexity and vulnerability are there or will be, if asked for.
+    pub(crate) fn can_have_scores(&self) -> bool {
+        match self {
+            Input::Images(_) => true,
+            Input::Table(table, _) => table.settings().has_scores(),
+            Input::Features(..) | Input::Statistics(..) => false,
+        }
+    }
+
+    /// What is to be said of a file that was read.
+    pub(crate) fn unknown_origin(&self, loader: &Loader) -> Option<Warning> {
+        let (Input::Features(_, path) | Input::Statistics(_, path)) = self else { return None };
+        let backbone = &loader.assumed.first()?.backbone;
+        let layer = backbone.layer.as_ref().map(|layer| format!(" at {layer}")).unwrap_or_default();
+        let features = match backbone.name.as_str() {
+            UNKNOWN => "the same network as the other file".to_owned(),
+            name => format!("{name}{layer}"),
+        };
+        Some(Warning::FileOfUnknownOrigin { file: path.display().to_string(), features })
+    }
+
+    /// As [`Input::into_tables`], statistics as they are.
+    pub(crate) fn measured(self, loader: &Loader) -> Result<Vec<MeasuredInput>> {
+        match self {
+            Input::Statistics(statistics, path) => loader
+                .assumed
+                .iter()
+                .map(|like| Ok(SetStatistics::new(&statistics, &path.display().to_string(), like)?))
+                .map(|set| set.map(MeasuredInput::Statistics))
+                .collect(),
+            other => Ok(other.into_tables(loader)?.into_iter().map(MeasuredInput::Table).collect()),
         }
     }
 
@@ -51,20 +110,74 @@ impl Input {
         match self {
             Input::Table(table, _) => Ok(vec![*table]),
             Input::Images(source) => loader.measure(&source, None),
+            Input::Features(matrix, path) => {
+                let name = path.display().to_string();
+                let features = matrix.features(&name)?;
+                let settings = of_a_file(
+                    &name,
+                    features.dim(),
+                    loader.assumed.first().context("a file is like another input")?,
+                );
+                Ok(vec![Table::of_features(features, matrix.paths(), settings)?])
+            }
+            Input::Statistics(_, path) => {
+                bail!("{}: holds mean and covariance of a set, not its images", path.display())
+            }
         }
     }
 
     /// The tables of its images measured now, at these paths.
     ///
     /// # Panics
-    /// If it is a table.
+    /// If it is not images.
     pub(crate) fn measured_into(&self, loader: &Loader, outputs: &[PathBuf]) -> Result<Vec<Table>> {
         match self {
-            Input::Table(..) => unreachable!("`measure` opens images"),
             Input::Images(source) => loader.measure(source, Some(outputs)),
+            _ => unreachable!("`measure` opens images"),
         }
     }
 }
+
+/// What became of an input at one layer.
+pub(crate) enum MeasuredInput {
+    Table(Table),
+    Statistics(SetStatistics),
+}
+
+impl MeasuredInput {
+    pub(crate) fn measured(&self) -> Measured<'_> {
+        match self {
+            MeasuredInput::Table(table) => Measured::Table(table),
+            MeasuredInput::Statistics(set) => Measured::Statistics(set),
+        }
+    }
+
+    /// The features, read; `None` of statistics.
+    pub(crate) fn features(&self, name: &'static str) -> Result<Option<FeatureSet>> {
+        match self {
+            MeasuredInput::Table(table) => Ok(Some(FeatureSet::read(table, name)?)),
+            MeasuredInput::Statistics(_) => Ok(None),
+        }
+    }
+
+    /// The set as metrics see it; `features` are what [`MeasuredInput::features`] read.
+    pub(crate) fn side<'a>(&'a self, features: &'a Option<FeatureSet>) -> Option<Side<'a>> {
+        match self {
+            MeasuredInput::Table(_) => features.as_ref().map(Side::Images),
+            MeasuredInput::Statistics(set) => Some(Side::Statistics(set)),
+        }
+    }
+
+    pub(crate) fn table(&self) -> Option<&Table> {
+        match self {
+            MeasuredInput::Table(table) => Some(table),
+            MeasuredInput::Statistics(_) => None,
+        }
+    }
+}
+
+/// Name of the network of files whose origin nobody tells.
+const UNKNOWN: &str = "unknown";
 
 /// One table out of those of an input, for a command that reads one layer.
 pub(crate) fn only_one(mut tables: Vec<Table>, command: &str) -> Result<Table> {
@@ -79,6 +192,8 @@ pub(crate) struct Loader<'a> {
     reading: &'a Reading,
     protocol: ProtocolSettings,
     backbone: Option<Rc<Backbone>>,
+    /// What files of features or statistics are taken to be made by: the same as the first other input; one a layer.
+    assumed: Vec<Settings>,
     cache_errors: Rc<RefCell<Vec<Warning>>>,
 }
 
@@ -109,7 +224,31 @@ impl<'a> Loader<'a> {
         }
         let backbone = if needed { Some(Rc::new(Backbone::load(&request)?)) } else { None };
         give_back_freed_memory();
-        Ok(Loader { reading, protocol, backbone, cache_errors: Rc::default() })
+        let mut loader =
+            Loader { reading, protocol, backbone, assumed: Vec::new(), cache_errors: Rc::default() };
+        let known = inputs.iter().find(|i| matches!(i, Input::Images(_) | Input::Table(..)));
+        loader.assumed = match known {
+            Some(input) => loader.settings(input)?,
+            None => vec![loader.of_unknown_origin(inputs)?],
+        };
+        Ok(loader)
+    }
+
+    /// What all files are taken to be made by where there is nothing else: what the options say, which nothing confirms.
+    fn of_unknown_origin(&self, inputs: &[&Input]) -> Result<Settings> {
+        let dim = match inputs.first() {
+            Some(Input::Features(matrix, path)) => matrix.features(&path.display().to_string())?.dim(),
+            Some(Input::Statistics(statistics, _)) => statistics.pooled.dim(),
+            _ => 0,
+        };
+        let backbone = BackboneSettings {
+            name: self.reading.backbone.clone().unwrap_or_else(|| UNKNOWN.into()),
+            weights_sha256: String::new(),
+            input_px: 0,
+            feature_dim: u32::try_from(dim).unwrap_or(u32::MAX),
+            layer: self.reading.layer.first().cloned(),
+        };
+        Ok(Settings::new(protocol(FEATURES_ONLY), backbone, UNKNOWN, self.reading.seed, String::new(), None))
     }
 
     /// The same network, measuring features only.
@@ -118,14 +257,25 @@ impl<'a> Loader<'a> {
             reading: self.reading,
             protocol: protocol(FEATURES_ONLY),
             backbone: self.backbone.clone(),
+            assumed: self.assumed.clone(),
             cache_errors: self.cache_errors.clone(),
         }
     }
 
     /// How an input was measured or will be, one a layer.
-    pub(crate) fn settings(&self, input: &Input) -> Vec<Settings> {
-        match (input, &self.backbone) {
+    pub(crate) fn settings(&self, input: &Input) -> Result<Vec<Settings>> {
+        Ok(match (input, &self.backbone) {
             (Input::Table(table, _), _) => vec![table.settings().clone()],
+            (Input::Features(matrix, path), _) => {
+                let name = path.display().to_string();
+                let dim = matrix.features(&name)?.dim();
+                self.assumed.first().map(|like| of_a_file(&name, dim, like)).into_iter().collect()
+            }
+            (Input::Statistics(statistics, path), _) => {
+                let name = path.display().to_string();
+                let of = |like| Ok(SetStatistics::new(statistics, &name, like)?.settings);
+                self.assumed.iter().map(of).collect::<Result<_>>()?
+            }
             (Input::Images(source), Some(backbone)) => (0..backbone.layers().len())
                 .map(|layer| {
                     Settings::new(
@@ -139,13 +289,13 @@ impl<'a> Loader<'a> {
                 })
                 .collect(),
             (Input::Images(_), None) => Vec::new(),
-        }
+        })
     }
 
     /// Refuses two inputs that will not be comparable before hours go into measuring one of them. `loader_of_b` is that of
     /// the second; where one of them has features only, they alone must be comparable.
     pub(crate) fn require_comparable(&self, a: &Input, loader_of_b: &Loader, b: &Input) -> Result<()> {
-        let (mine, theirs) = (self.settings(a), loader_of_b.settings(b));
+        let (mine, theirs) = (self.settings(a)?, loader_of_b.settings(b)?);
         if mine.len() != theirs.len() || (self.backbone.is_none() && self.reading.layer.len() > 1) {
             let most = mine.len().max(theirs.len()).max(self.reading.layer.len());
             bail!("--layer: a table holds one layer; expected one name or none beside it, found {most}");

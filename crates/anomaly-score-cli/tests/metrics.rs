@@ -126,7 +126,10 @@ fn metrics_of_features_measure_features_only() {
     };
     let logs = || fs::read_dir(home.path().join("cache")).unwrap().count();
     let (of_features, shown) = report(&[&real, &fake, "--metrics", "fd,realism"]);
-    assert!(shown.contains("\nComplexity and vulnerability were not measured, since no metric"), "{shown}");
+    assert!(
+        shown.contains("\nNo Anomaly Score: complexity and vulnerability of a set were not measured;"),
+        "{shown}"
+    );
     assert!(!shown.contains("C median") && !shown.contains("AS-i"), "{shown}");
     assert!(
         of_features["anomaly_score"].is_null() && of_features["reference"]["complexity"]["median"].is_null()
@@ -176,6 +179,94 @@ fn metrics_of_features_measure_features_only() {
         "says anything of a single image",
     );
     assert_eq!(logs(), 2, "nothing further was measured");
+}
+
+/// What `features` writes is a reference, and gives the very number that the images give.
+#[test]
+fn files_of_statistics_and_features_are_sets() {
+    let home = TempDir::new().unwrap();
+    let (real, fake) = (folder(&home, "real", 0..20), folder(&home, "fake", 20..36));
+    let path = |name: &str| home.path().join(name).display().to_string();
+    let (features, statistics, of_fakes) = (path("real.npz"), path("statistics.npz"), path("fake.npz"));
+    let layer = ["--layer", "_conv_stem"];
+    let args = ["features", &real, "-o", &features, "--statistics", &statistics];
+    let output = run(&home, &[&args[..], &layer].concat());
+    let said = format!("{statistics}: mean and covariance of 20 images × 32 features\n");
+    assert!(text(&output.stdout).ends_with(&said), "{}", text(&output.stderr));
+    // From features as from images.
+    let again = path("again.npz");
+    assert!(run(&home, &["features", &features, "--statistics", &again]).status.success());
+    assert!(fs::read(&statistics).unwrap() == fs::read(&again).unwrap());
+    assert!(run(&home, &[&["features", &fake, "-o", &of_fakes][..], &layer].concat()).status.success());
+
+    let json = path("r.json");
+    let report = |args: &[&str], more: &[&str]| -> Value {
+        let args =
+            [&["compare"][..], args, more, &["--json", &json, "--bootstrap", "20", "--null-splits", "2"]];
+        let output = run(&home, &args.concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap()
+    };
+    let metrics = ["--metrics", "fd,asw,realism"];
+    let of_images = report(&[&real, &fake], &[&metrics[..], &layer].concat());
+    let of_features = report(&[&features, &of_fakes], &metrics);
+    for (a, b) in
+        of_images["metrics"].as_array().unwrap().iter().zip(of_features["metrics"].as_array().unwrap())
+    {
+        for key in ["name", "value", "std_error", "ci_low", "null_mean"] {
+            assert_eq!(a[key], b[key], "{key}");
+        }
+    }
+    assert_eq!(of_features["images"][0]["path"], "020.png");
+    assert_eq!(of_features["backbone"]["name"], "unknown");
+    assert!(of_features["backbone"]["weights_sha256"].is_null());
+    let mixed = report(&[&statistics, &fake], &[&metrics[..], &layer].concat());
+    let distance = &mixed["metrics"][0];
+    assert_eq!(distance["value"], of_images["metrics"][0]["value"]);
+    assert!(
+        distance["n_reference"].is_null() && distance["null_mean"].is_null() && distance["ci_low"].is_f64()
+    );
+    let method = distance["method"].as_str().unwrap();
+    assert!(
+        method.ends_with("of the generated images alone; the reference's statistics stay as they are"),
+        "{method}"
+    );
+    let note = mixed["metrics"][1]["note"].as_str().unwrap();
+    assert!(note.ends_with("statistics.npz holds mean and covariance alone"), "{note}");
+    assert!(mixed["reference"]["n"].is_null() && mixed["anomaly_score"].is_null());
+    let kinds: Vec<&str> =
+        mixed["warnings"].as_array().unwrap().iter().map(|w| w["kind"].as_str().unwrap()).collect();
+    assert!(kinds.contains(&"file_of_unknown_origin"), "{kinds:?}");
+    let both = report(
+        &[&statistics, &fake, &of_fakes],
+        &[&["--metrics", "fd", "--pair-permutations", "9"][..], &layer].concat(),
+    );
+    assert_eq!(both["pairs"][0]["difference"], 0.0);
+
+    let refused = |args: &[&str], part: &str| {
+        let output = run(&home, &[&["compare"][..], args].concat());
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text(&output.stderr).contains(part), "{}", text(&output.stderr));
+    };
+    refused(
+        &[&statistics, &fake, layer[0], layer[1]],
+        "statistics.npz: complexity and vulnerability were not measured",
+    );
+    refused(
+        &[&statistics, &fake, "--metrics", "fd"],
+        "expected backbone.feature_dim = 32, found backbone.feature_dim = 1280",
+    );
+    let other = path("other.npz");
+    fs::copy("../../fixtures/spectral/hostile-no-sigma.npz", &other).unwrap();
+    refused(&[&other, &fake, "--metrics", "fd"], "neither images, features nor statistics; expected arr_0");
+    let output = run(&home, &["rank", &features]);
+    assert!(text(&output.stderr).contains("features have no rank"), "{}", text(&output.stderr));
+    let output = run(&home, &["features", &statistics, "-o", &other]);
+    assert!(
+        text(&output.stderr).contains("mean and covariance of a set, not its images"),
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 #[test]

@@ -2,30 +2,29 @@
 
 use std::path::PathBuf;
 
-use anomaly_score::evaluate::{Options, Preset, Selection, compare_models};
+use anomaly_score::evaluate::{FeatureSet, Options, Preset, Selection, Side, compare_models};
 use anomaly_score::measure::{FEATURES_ONLY, protocol};
 use anomaly_score::report::{Models, Report, Warning, csv, json, terminal, terminal_of_models};
 use anomaly_score::set_metric::PermutationOptions;
-use anomaly_score::table::Table;
 use anyhow::{Result, bail};
 
 use crate::Skips;
 use crate::args::{Compare, Measuring, Score};
-use crate::input::{Input, Loader, report_skipped};
+use crate::input::{Input, Loader, MeasuredInput, report_skipped};
 use crate::output::{TextOutput, print};
 
 pub(crate) fn run(args: &Compare) -> Result<Skips> {
-    let inputs = || {
-        let reference = Input::open(&args.reference)?;
-        Ok((reference, args.generated.iter().map(|path| Input::open(path)).collect::<Result<_>>()?))
+    let inputs = |moments: bool| {
+        let open = |path: &PathBuf| Input::open_for(path, moments);
+        Ok((open(&args.reference)?, args.generated.iter().map(open).collect::<Result<_>>()?))
     };
     compare(inputs, Vec::new(), &args.score, &args.measuring)
 }
 
-/// Measures what has to be measured and reports. Shared with `demo`. `inputs` opens the reference and the models' images;
-/// `warnings` end the report's own.
+/// Measures what has to be measured and reports. Shared with `demo`. `inputs` opens the reference and the models' images, given
+/// whether mean and covariance of the reference are all that is asked for; `warnings` end the report's own.
 pub(crate) fn compare(
-    inputs: impl FnOnce() -> Result<(Input, Vec<Input>)>,
+    inputs: impl FnOnce(bool) -> Result<(Input, Vec<Input>)>,
     warnings: Vec<Warning>,
     score: &Score,
     measuring: &Measuring,
@@ -44,7 +43,8 @@ pub(crate) fn compare(
         TextOutput::of(path).check()?;
     }
     let selection = Selection::of(&score.metrics.metrics)?;
-    let (reference, generated) = inputs()?;
+    let moments = !selection.claims && selection.metrics.iter().all(|m| m.reads_reference_moments());
+    let (reference, generated) = inputs(moments)?;
     let held_out = score.metrics.held_out.as_deref().map(Input::open).transpose()?;
     if held_out.is_none() {
         selection.require_held_out()?;
@@ -60,14 +60,15 @@ pub(crate) fn compare(
         bail!("--images: lists the images of one model; compare each model by itself for it");
     }
     let all: Vec<&Input> = std::iter::once(&reference).chain(&generated).chain(&held_out).collect();
-    let scored = selection.needs_scores();
+    let scorable = std::iter::once(&reference).chain(&generated).all(Input::can_have_scores);
+    let scored = selection.needs_scores() && (scorable || selection.names_scores());
     let wanted = if scored { measuring.method.constants() } else { protocol(FEATURES_ONLY) };
     let loader = Loader::of(&measuring.reading, wanted, &all)?;
     if !scored && all.iter().any(|input| matches!(input, Input::Images(_))) {
         note_what_is_not_measured(measuring);
     }
     for input in std::iter::once(&reference).chain(&generated).filter(|_| scored) {
-        loader.settings(input).iter().try_for_each(|s| s.require_scores(&input.name()))?;
+        loader.settings(input)?.iter().try_for_each(|s| s.require_scores(&input.name()))?;
     }
     // No metric reads more of held-out images than their features.
     let of_features = loader.of_features();
@@ -82,20 +83,22 @@ pub(crate) fn compare(
         loader.require_comparable(&reference, of_held_out, other)?;
     }
     if let Some(preset) = &preset {
-        for input in all {
-            loader.settings(input).iter().try_for_each(|s| preset.require(&input.name(), s))?;
+        // Files of features and statistics do not tell.
+        for input in all.iter().filter(|i| matches!(i, Input::Images(_) | Input::Table(..))) {
+            loader.settings(input)?.iter().try_for_each(|s| preset.require(&input.name(), s))?;
         }
     }
-    let backbones: Vec<_> = loader.settings(&reference).into_iter().map(|s| s.backbone).collect();
+    let backbones: Vec<_> = loader.settings(&reference)?.into_iter().map(|s| s.backbone).collect();
     selection.require_possible(&backbones)?;
-    let references = reference.into_tables(&loader)?;
-    let models: Vec<Vec<Table>> =
-        generated.into_iter().map(|input| input.into_tables(&loader)).collect::<Result<_>>()?;
+    let of_files: Vec<Warning> = all.iter().filter_map(|input| input.unknown_origin(&loader)).collect();
+    let references = reference.measured(&loader)?;
+    let models: Vec<Vec<MeasuredInput>> =
+        generated.into_iter().map(|input| input.measured(&loader)).collect::<Result<_>>()?;
     let held_out = held_out.map(|input| input.into_tables(of_held_out)).transpose()?;
     let of_preset = preset.map(|p| Warning::Preset { name: p.name.into(), limits: p.limits.into() });
-    let warnings = [loader.cache_errors(), Vec::from_iter(of_preset), warnings].concat();
+    let warnings = [loader.cache_errors(), of_files, Vec::from_iter(of_preset), warnings].concat();
     for (layer, reference) in references.iter().enumerate() {
-        let seed = reference.settings().seed;
+        let seed = reference.measured().settings().seed;
         let permutations = PermutationOptions { permutations: score.permutations, seed };
         let options = Options {
             bootstrap: score.metrics.bootstrap,
@@ -103,19 +106,35 @@ pub(crate) fn compare(
             conventions: preset.map(|p| p.conventions).unwrap_or_default(),
             ..Options::new(selection.clone(), seed)
         };
-        let tables: Vec<&Table> = models.iter().map(|layers| &layers[layer]).collect();
-        let mut reports = Vec::with_capacity(tables.len());
-        for generated in &tables {
-            let mut report = Report::from_tables(reference, generated, &permutations, warnings.clone())?;
+        let models: Vec<&MeasuredInput> = models.iter().map(|layers| &layers[layer]).collect();
+        let mut reports = Vec::with_capacity(models.len());
+        for generated in &models {
+            let mut report =
+                Report::of(reference.measured(), generated.measured(), &permutations, warnings.clone())?;
             report.preset = preset.map(|p| p.name.into());
-            if several || selection.is_more_than_score() {
-                let held_out = held_out.as_ref().map(|layers| &layers[layer]);
-                report.evaluate(reference, generated, held_out, &options)?;
-            }
             reports.push(report);
         }
+        let mut pairs = Vec::new();
+        if several || selection.is_more_than_score() {
+            let held_out = match &held_out {
+                Some(layers) => Some(FeatureSet::read(&layers[layer], "held out")?),
+                None => None,
+            };
+            let of_reference = reference.features("reference")?;
+            let sets: Vec<Option<FeatureSet>> =
+                models.iter().map(|model| model.features("generated")).collect::<Result<_>>()?;
+            let sides: Vec<Side> =
+                models.iter().zip(&sets).filter_map(|(model, set)| model.side(set)).collect();
+            if let Some(reference) = reference.side(&of_reference) {
+                for (report, &generated) in reports.iter_mut().zip(&sides) {
+                    report.evaluate(reference, generated, held_out.as_ref(), &options)?;
+                }
+                if several {
+                    pairs = compare_models(reference, &sides, &options, score.metrics.pair_permutations)?;
+                }
+            }
+        }
         let (as_json, as_text) = if several {
-            let pairs = compare_models(reference, &tables, &options, score.metrics.pair_permutations)?;
             let of = Models { models: reports, pairs };
             (json(&of)?, terminal_of_models(&of))
         } else {
@@ -135,7 +154,8 @@ pub(crate) fn compare(
         }
     }
     // Every layer's table skips the same files, but for what only one layer cannot give.
-    let tables = references.iter().chain(models.iter().flatten()).chain(held_out.iter().flatten());
+    let tables = references.iter().chain(models.iter().flatten()).filter_map(MeasuredInput::table);
+    let tables = tables.chain(held_out.iter().flatten());
     let skips = tables.map(|table| report_skipped(table, &measuring.reading));
     Ok(skips.fold(Skips::None, Skips::or))
 }

@@ -18,7 +18,7 @@ pub(crate) fn run(args: &Demo) -> Result<Skips> {
         .tempdir()
         .context("no temporary folder can be made for the demo images; set TMPDIR")?;
     // Opened once the outputs are known to be writable; named, because the folder is gone afterwards.
-    let inputs = || {
+    let inputs = |_| {
         let demo = unpack(folder.path())?;
         let open = |path: &Path, name| Ok::<_, anyhow::Error>(Input::Images(Source::open(path)?.named(name)));
         Ok((open(&demo.reference, "demo/real")?, vec![open(&demo.generated, "demo/generated")?]))

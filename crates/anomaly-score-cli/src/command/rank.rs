@@ -22,8 +22,10 @@ pub(crate) fn run(args: &Rank) -> Result<Skips> {
     let csv_output = args.csv.as_deref().map(TextOutput::of);
     csv_output.map_or(Ok(()), TextOutput::check)?;
     let input = Input::open(&args.images)?;
-    if let Input::Table(table, _) = &input {
-        table.settings().require_scores(&input.name())?;
+    match &input {
+        Input::Images(_) => {}
+        Input::Table(table, _) => table.settings().require_scores(&input.name())?,
+        _ => bail!("{}: holds no images, and features have no rank", input.name()),
     }
     let copies = match &args.copy_to {
         Some(folder) => Some((images_of(&input)?, folder.as_path())),
@@ -64,6 +66,7 @@ pub(crate) fn run(args: &Rank) -> Result<Skips> {
 fn images_of(input: &Input) -> Result<Source> {
     match input {
         Input::Images(source) => Ok(Source::open(source.path())?),
+        Input::Features(_, path) | Input::Statistics(_, path) => bail!("{}: holds no images", path.display()),
         Input::Table(table, path) => Source::open(&table.settings().source).with_context(|| {
             format!(
                 "{}: --copy-to needs the images this table was measured from; go to the folder it was made in, or \

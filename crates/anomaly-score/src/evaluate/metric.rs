@@ -274,6 +274,16 @@ impl Metric {
         matches!(self, Precision | Density | Realism | Rarity | Authenticity)
     }
 
+    /// Whether it knows no reference.
+    pub(super) fn is_of_generated_alone(self) -> bool {
+        matches!(self, Vendi | InceptionScore)
+    }
+
+    /// Whether mean and covariance of the reference are all it reads of it.
+    pub fn reads_reference_moments(self) -> bool {
+        matches!(self, FrechetDistance | FrechetInfinity)
+    }
+
     /// Whether it needs images of the reference's distribution that the model never saw. The reference is then taken for the
     /// model's training images.
     pub fn needs_held_out(self) -> bool {
@@ -332,7 +342,7 @@ const CMMD_BACKBONE: &str = "clip-vit-l14-336";
 
 /// Features that metrics are named after.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Tap {
+pub(super) enum Tap {
     /// Inception-v3's 2048 pooled channels.
     Pool3,
     /// What sFID reads.
@@ -343,7 +353,7 @@ enum Tap {
     Other,
 }
 
-fn tap(backbone: &BackboneSettings) -> Tap {
+pub(super) fn tap(backbone: &BackboneSettings) -> Tap {
     if backbone.name != "inception-v3-fid" {
         return Tap::Other;
     }
@@ -429,6 +439,12 @@ impl Selection {
         self.claims || self.metrics.contains(&AnomalyScore)
     }
 
+    /// Whether complexity and vulnerability are asked for by name, not by `all` alone.
+    pub fn names_scores(&self) -> bool {
+        let all = self.metrics.len() > self.named.len();
+        self.named.contains(&AnomalyScore) || (self.claims && !all)
+    }
+
     /// Whether it asks for what [`ImageColumns`](super::ImageColumns) hold.
     pub fn has_image_columns(&self) -> bool {
         self.metrics.iter().any(|m| matches!(m, Realism | Rarity | Authenticity))
@@ -510,6 +526,7 @@ mod tests {
         assert!(claims.metrics.is_empty() && claims.claims && claims.is_more_than_score());
         assert!(claims.needs_scores() && all.needs_scores() && of(&["as", "fd"]).needs_scores());
         assert!(!of(&["fd", "kd", "prdc", "is", "fls"]).needs_scores());
+        assert!(claims.names_scores() && of(&["all", "as"]).names_scores() && !all.names_scores());
         let error = Selection::of(&["fd", "fdi"]).unwrap_err().to_string();
         assert!(error.starts_with("--metrics: no such metric; expected as, fd, fd-infinity, "), "{error}");
         assert!(error.ends_with("claims, all, found fdi"), "{error}");

@@ -7,6 +7,7 @@ mod metric;
 mod models;
 mod pair;
 mod preset;
+mod statistics;
 mod uncertainty;
 
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 use serde::Serialize;
 
 pub use claims::{Claim, Claims};
+pub use features::{FeatureSet, SetStatistics, Side, of_a_file, reads_spatial};
 pub use metric::{Direction, Entry, METRICS, Metric, Selection};
 pub use models::{PairResult, compare_models};
 pub use preset::{KernelConvention, Preset, presets};
@@ -22,9 +24,8 @@ pub use uncertainty::{AFFORDABLE, RESAMPLES, SPLITS};
 
 use crate::image_metric::RealismForm;
 use crate::set_metric::{AnomalyScore, Features, InceptionOptions, MifidOptions, PrdcOptions};
-use crate::table::Table;
+use crate::table::BackboneSettings;
 use crate::{Error, ErrorKind, Result};
-use features::FeatureSet;
 use held_out::HeldOut;
 use metric::NEEDS_HELD_OUT;
 use pair::Pair;
@@ -123,10 +124,10 @@ pub struct MetricResult {
     pub ci_low: Option<f64>,
     /// Upper end of the 95 % interval.
     pub ci_high: Option<f64>,
-    /// Reference images that entered; `None` where the metric knows no reference.
+    /// Reference images that entered; `None` where the metric knows no reference, or only statistics of it are known.
     pub n_reference: Option<usize>,
-    /// Generated images that entered.
-    pub n_generated: usize,
+    /// Generated images that entered; `None` where only statistics of them are known.
+    pub n_generated: Option<usize>,
     /// How standard error and interval were found.
     pub method: Option<String>,
     /// Seed of what was drawn for value, interval and null floor.
@@ -165,50 +166,46 @@ pub struct ImageColumns {
 pub struct Evaluation {
     /// One entry for every metric asked for, in the order of [`METRICS`].
     pub metrics: Vec<MetricResult>,
-    /// The paper's claims, if asked for.
+    /// The paper's claims, if asked for and complexity and vulnerability were measured.
     pub claims: Option<Claims>,
     /// One entry for every generated image in the order of its table, where realism, rarity or AuthPct are asked for.
     pub images: Option<Vec<ImageColumns>>,
 }
 
-/// The metrics of `generated` against `reference`, two tables of one backbone, whose Anomaly Score is `score`; `None` where
-/// complexity and vulnerability were not measured. `held_out`:
-/// images like the reference that the model never saw, for the metrics that need them.
+/// The metrics of `generated` against `reference`, two sets of one backbone, whose Anomaly Score is `score`; `None` where
+/// complexity and vulnerability were not measured. `held_out`: images like the reference that the model never saw, for the
+/// metrics that need them.
 ///
-/// A metric that cannot be computed here is an entry without value that says why. The bits depend neither on threads
-/// nor, but for the Inception Score's splits and numpy's subsets, on the order of images. Memory: twice the features of each set
-/// (4·N·D bytes), and what the metrics take.
+/// A metric that cannot be computed here is an entry without value that says why; of a set that is known by its
+/// statistics alone that is all but the Fréchet distances. The bits depend neither on threads nor, but for the Inception Score's
+/// splits and numpy's subsets, on the order of images. Memory: what the metrics take.
 ///
 /// # Errors
-/// `InvalidOption` for one bootstrap resample; `TooFewImages` for claims of images without complexity or vulnerability;
-/// `SettingsMismatch` for held-out images whose features are not comparable; `Io` or `Format` if a table cannot be read.
+/// `InvalidOption` for one bootstrap resample; `SettingsMismatch` for held-out images whose features are not comparable.
 pub fn evaluate(
-    reference: &Table,
-    generated: &Table,
-    held_out: Option<&Table>,
+    reference: Side,
+    generated: Side,
+    held_out: Option<&FeatureSet>,
     score: Option<&AnomalyScore>,
     options: &Options,
 ) -> Result<Evaluation> {
-    let Options { selection, bootstrap, null_splits, seed, conventions } = options;
-    if *bootstrap == Some(1) {
+    if options.bootstrap == Some(1) {
         return Err(Error::new(ErrorKind::InvalidOption, "--bootstrap", "too few for an interval")
             .expected("0 or at least 2", 1));
     }
+    let (Side::Images(reference), Side::Images(generated)) = (reference, generated) else {
+        return statistics::evaluate(reference, generated, options);
+    };
+    let Options { selection, bootstrap, null_splits, seed, conventions } = options;
+    let settings = reference.settings();
     if let Some(held_out) = held_out {
-        let settings = reference.settings();
         settings.require_same_features("the reference set", held_out.settings(), "the held-out set")?;
     }
-    let backbone = &reference.settings().backbone;
-    let reference = FeatureSet::read(reference, "reference")?;
-    let generated = FeatureSet::read(generated, "generated")?;
-    let held_out = match held_out {
-        Some(table) => Some((FeatureSet::read(table, "held out")?, &table.settings().source)),
-        None => None,
-    };
+    let backbone = &settings.backbone;
     let (r, g) = (reference.features()?, generated.features()?);
     let pair = Pair::new(r, g, conventions, *seed);
-    let of_three = match &held_out {
-        Some((set, _)) => Some(HeldOut::new(r, set.features()?, g, *seed)),
+    let of_three = match held_out {
+        Some(set) => Some(HeldOut::new(r, set.features()?, g, *seed)),
         None => None,
     };
     let in_table_order = match selection.metrics.iter().any(|&m| conventions.goes_by_place(m)) {
@@ -220,26 +217,7 @@ pub fn evaluate(
     let mut metrics = Vec::with_capacity(selection.metrics.len());
     let mut with_floor = Vec::new();
     for &metric in &selection.metrics {
-        let mut result = MetricResult {
-            name: metric.name(backbone).into(),
-            title: metric.title(backbone).into(),
-            features: metric.features(backbone),
-            direction: metric.entry().direction,
-            value: None,
-            std_error: None,
-            ci_low: None,
-            ci_high: None,
-            n_reference: (!matches!(metric, Metric::Vendi | Metric::InceptionScore)).then_some(r.n()),
-            n_generated: g.n(),
-            method: None,
-            seed: *seed,
-            null_mean: None,
-            null_q05: None,
-            null_q95: None,
-            null_n_reference: None,
-            null_n_generated: None,
-            note: metric.impossible_for(backbone),
-        };
+        let mut result = MetricResult::new(metric, backbone, Some(r.n()), Some(g.n()), *seed);
         if result.note.is_none() && metric == Metric::AnomalyScore {
             match score {
                 Some(score) => {
@@ -258,8 +236,9 @@ pub fn evaluate(
                         Some("no interval and no null floor: every resample would be fitted anew".into());
                 }
             }
-            result.method = held_out.as_ref().map(|(set, source)| {
-                format!("the reference as training images, held-out images: {source} ({})", set.paths.len())
+            result.method = held_out.map(|set| {
+                let (source, n) = (&set.settings().source, set.paths.len());
+                format!("the reference as training images, held-out images: {source} ({n})")
             });
         } else if result.note.is_none() {
             let found = if conventions.goes_by_place(metric) {
@@ -299,15 +278,49 @@ pub fn evaluate(
     }
     Ok(Evaluation {
         metrics: metrics.into_iter().map(|(_, result)| result).collect(),
-        claims: if selection.claims { Some(Claims::of(&reference.points, &generated.points)?) } else { None },
-        images: selection.has_image_columns().then(|| image_columns(&pair, &reference, &generated)),
+        claims: if selection.claims && score.is_some() {
+            Some(Claims::of(&reference.points, &generated.points)?)
+        } else {
+            None
+        },
+        images: selection.has_image_columns().then(|| image_columns(&pair, reference, generated)),
     })
 }
 
 impl MetricResult {
+    /// Without a value yet; `note` says so where the backbone allows none. Sizes are those of the sets.
+    fn new(
+        metric: Metric,
+        backbone: &BackboneSettings,
+        n_reference: Option<usize>,
+        n_generated: Option<usize>,
+        seed: u64,
+    ) -> Self {
+        MetricResult {
+            name: metric.name(backbone).into(),
+            title: metric.title(backbone).into(),
+            features: metric.features(backbone),
+            direction: metric.entry().direction,
+            value: None,
+            std_error: None,
+            ci_low: None,
+            ci_high: None,
+            n_reference: n_reference.filter(|_| !metric.is_of_generated_alone()),
+            n_generated,
+            method: None,
+            seed,
+            null_mean: None,
+            null_q05: None,
+            null_q95: None,
+            null_n_reference: None,
+            null_n_generated: None,
+            note: metric.impossible_for(backbone),
+        }
+    }
+
     fn anomaly_score(&mut self, score: &AnomalyScore) {
         self.value = Some(score.value);
-        (self.n_reference, self.n_generated) = (Some(score.n_reference), score.n_generated);
+        (self.n_reference, self.n_generated) = (Some(score.n_reference), Some(score.n_generated));
         let null = score.null_mean.zip(score.null_q95);
         // Of no use where lower is better.
         self.floor(null.map(|(mean, q95)| [mean, mean, q95]), [score.n_reference, score.n_generated]);

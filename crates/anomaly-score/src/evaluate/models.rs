@@ -2,16 +2,16 @@
 
 use serde::Serialize;
 
-use super::features::FeatureSet;
+use super::features::{FeatureSet, Side};
 use super::metric::{Direction, Metric};
 use super::pair::{Outcome, Pair};
+use super::statistics::gaussian_of;
 use super::uncertainty::{AFFORDABLE, operations};
 use super::{Conventions, Options};
 use crate::Result;
 use crate::set_metric::ks2d::PooledSamples;
 use crate::set_metric::{FactoredGaussian, Features, Moments, Point, frechet_distance_factored};
 use crate::stats::{Alternative, Exchange, Permutation, holm, permutation_test};
-use crate::table::Table;
 
 /// Exchanges of a test where none are asked for: the first number that is affordable.
 const PERMUTATIONS: [u32; 2] = [999, 199];
@@ -41,36 +41,36 @@ pub struct PairResult {
     pub note: Option<String>,
 }
 
-/// Every pair of `models` by every metric of `options` that has a direction, needs no held-out images and is defined for this backbone. Images of A and
+/// Every pair of `models`, sets of the reference's backbone, by every metric of `options` that has a direction, needs no held-out images and is defined for this backbone. Images of A and
 /// B are exchanged at random while the reference stays, so that both values share it.
 ///
 /// `permutations`: exchanges a test; `None`: 999, or 199 where those would take more than [`AFFORDABLE`] multiplications,
 /// or none. The bits depend neither on threads nor on the order of images. Pairs in the order of `models`, metric by metric.
 ///
 /// # Errors
-/// `Io` or `Format` if a table cannot be read.
+/// None for sets that were read from sound tables.
 pub fn compare_models(
-    reference: &Table,
-    models: &[&Table],
+    reference: Side,
+    models: &[Side],
     options: &Options,
     permutations: Option<u32>,
 ) -> Result<Vec<PairResult>> {
     let backbone = &reference.settings().backbone;
-    let reference = FeatureSet::read(reference, "reference")?;
-    let sources: Vec<&str> = models.iter().map(|table| table.settings().source.as_str()).collect();
-    let models: Vec<FeatureSet> =
-        models.iter().map(|table| FeatureSet::read(table, "generated")).collect::<Result<_>>()?;
+    let sources: Vec<&str> = models.iter().map(|set| set.settings().source.as_str()).collect();
     let mut results = Vec::new();
     let directed = |m: &&Metric| {
         !m.needs_held_out() && m.entry().direction != Direction::None && m.impossible_for(backbone).is_none()
     };
     for &metric in options.selection.metrics.iter().filter(directed) {
         let mut pairs = Vec::new();
-        for (i, a) in models.iter().enumerate() {
-            for (j, b) in models.iter().enumerate().skip(i + 1) {
+        for (i, &a) in models.iter().enumerate() {
+            for (j, &b) in models.iter().enumerate().skip(i + 1) {
                 let test =
                     Test { metric, conventions: &options.conventions, seed: options.seed, permutations };
-                let found = test.run(&reference, a, b)?;
+                let found = match (a, b) {
+                    (Side::Images(a), Side::Images(b)) => test.run(reference, a, b)?,
+                    _ => Err("of statistics alone there are no images to exchange".into()),
+                };
                 let (found, note) = match found {
                     Ok(found) => (Some(found), None),
                     Err(why) => (None, Some(why)),
@@ -104,13 +104,28 @@ struct Test<'a> {
 }
 
 impl Test<'_> {
-    fn run(&self, reference: &FeatureSet, a: &FeatureSet, b: &FeatureSet) -> Result<Outcome<Permutation>> {
-        if self.metric == Metric::AnomalyScore {
+    fn run(&self, reference: Side, a: &FeatureSet, b: &FeatureSet) -> Result<Outcome<Permutation>> {
+        if let (Metric::AnomalyScore, Side::Images(reference)) = (self.metric, reference) {
             return self.of_points(&reference.points, &a.points, &b.points);
         }
-        let (r, a, b) = (reference.features()?, a.features()?, b.features()?);
+        let (a, b) = (a.features()?, b.features()?);
         let both = [a.values(), b.values()].concat();
-        let both = Features::new("generated", &both, r.dim())?;
+        let both = Features::new("generated", &both, a.dim())?;
+        let reference = match reference {
+            Side::Images(set) => set,
+            Side::Statistics(set) if self.metric == Metric::FrechetDistance => {
+                let n = a.n().max(b.n());
+                let one = operations(self.metric, self.conventions, n, n, a.dim());
+                return self.of_moments(
+                    &FactoredGaussian::new(&set.gaussian),
+                    both,
+                    [a.n(), b.n()],
+                    one / 2.0,
+                );
+            }
+            Side::Statistics(_) => return Ok(Err("not tested against statistics alone".into())),
+        };
+        let r = reference.features()?;
         // What a reference set says of each image does not depend on which model made it.
         if self.metric.is_mean_over_generated() {
             return match Pair::new(r, both, self.conventions, self.seed).of_each_generated(self.metric) {
@@ -122,21 +137,29 @@ impl Test<'_> {
         }
         let one = operations(self.metric, self.conventions, r.n(), a.n().max(b.n()), r.dim());
         if self.metric == Metric::FrechetDistance {
-            let ddof = self.conventions.ddof;
-            let factored = Moments::of(r).gaussian(ddof).map(|g| FactoredGaussian::new(&g));
-            let fixed = match factored {
-                Ok(fixed) => fixed,
-                Err(e) => return Ok(Err(e.to_string())),
+            return match gaussian_of(r, self.conventions.ddof) {
+                Ok(fixed) => self.of_moments(&fixed, both, [a.n(), b.n()], one / 2.0),
+                Err(why) => Ok(Err(why)),
             };
-            return self.exchange([a.n(), b.n()], one / 2.0, |which| {
-                let generated = Moments::weighted(both, which).ok()?.gaussian(ddof).ok()?;
-                Some(frechet_distance_factored(&fixed, &FactoredGaussian::new(&generated)).ok()?.value)
-            });
         }
         self.exchange([a.n(), b.n()], one, |which| {
             let rows: Vec<f32> = chosen(both.rows(), which).flatten().copied().collect();
             let rows = Features::new("generated", &rows, r.dim()).ok()?;
             Pair::new(r, rows, self.conventions, self.seed).value(self.metric).ok()
+        })
+    }
+
+    /// Of the Fréchet distance: `both` are the images of A, then those of B.
+    fn of_moments(
+        &self,
+        fixed: &FactoredGaussian,
+        both: Features,
+        sizes: [usize; 2],
+        one: f64,
+    ) -> Result<Outcome<Permutation>> {
+        self.exchange(sizes, one, |which| {
+            let generated = Moments::weighted(both, which).ok()?.gaussian(self.conventions.ddof).ok()?;
+            Some(frechet_distance_factored(fixed, &FactoredGaussian::new(&generated)).ok()?.value)
         })
     }
 

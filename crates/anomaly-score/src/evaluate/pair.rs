@@ -128,15 +128,7 @@ impl<'a> Pair<'a> {
     pub(super) fn note(&self, metric: Metric) -> Option<String> {
         match metric {
             Metric::FrechetDistance | Metric::FrechetInfinity | Metric::Mifid => {
-                let found = &self.frechet().ok()?.1;
-                let rank = found.rank_reference.min(found.rank_generated);
-                (rank < found.dim).then(|| {
-                    format!(
-                        "a covariance has rank {rank} of {}: with so few images the distance is far above that of \
-                         many",
-                        found.dim
-                    )
-                })
+                rank_note(&self.frechet().ok()?.1)
             }
             Metric::Realism | Metric::Rarity => {
                 let (all, what) = if metric == Metric::Realism {
@@ -276,6 +268,17 @@ impl<'a> Pair<'a> {
     }
 }
 
+/// What is to be said where a covariance has no inverse.
+pub(super) fn rank_note(found: &FrechetDistance) -> Option<String> {
+    let rank = found.rank_reference.min(found.rank_generated);
+    (rank < found.dim).then(|| {
+        format!(
+            "a covariance has rank {rank} of {}: with so few images the distance is far above that of many",
+            found.dim
+        )
+    })
+}
+
 /// torch-fidelity's draws: for each subset first from set 1, the generated one, then from set 2.
 fn numpy_subsets(
     n_reference: usize,
@@ -298,7 +301,7 @@ fn shared<T>(cell: &OnceCell<Outcome<T>>, make: impl FnOnce() -> Outcome<T>) -> 
     cell.get_or_init(make).as_ref().map_err(String::clone)
 }
 
-fn said<T>(result: crate::Result<T>) -> Outcome<T> {
+pub(super) fn said<T>(result: crate::Result<T>) -> Outcome<T> {
     result.map_err(|e| e.to_string())
 }
 

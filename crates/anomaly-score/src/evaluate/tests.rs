@@ -2,9 +2,11 @@
 
 use super::*;
 use crate::measure::protocol;
-use crate::set_metric::{Moments, PermutationOptions, anomaly_score, frechet_distance, prdc};
+use crate::set_metric::{
+    Gaussian, Moments, PermutationOptions, Statistics, anomaly_score, frechet_distance, prdc,
+};
 use crate::stats::{Alternative, counter_rng};
-use crate::table::{BackboneSettings, Flags, Measurement, Row, Scores, Settings, Writer};
+use crate::table::{Flags, Measurement, Row, Scores, Settings, Table, Writer};
 use rand_distr::{Distribution, StandardNormal};
 
 const DIM: usize = 4;
@@ -49,6 +51,10 @@ fn table(backbone: &str, rows: &[Row]) -> Table {
     writer.finish().unwrap()
 }
 
+fn set(rows: &[Row]) -> FeatureSet {
+    FeatureSet::read(&table("resnet18", rows), "set").unwrap()
+}
+
 fn features(rows: &[Row]) -> Vec<f32> {
     rows.iter().flat_map(|row| row.measurement.feature.clone()).collect()
 }
@@ -61,14 +67,15 @@ fn run(
 ) -> Evaluation {
     let mut options = Options::new(Selection::of(words).unwrap(), 7);
     change(&mut options);
-    let points = |rows: &[Row]| FeatureSet::read(&table("resnet18", rows), "set").unwrap().points;
+    let points = |rows: &[Row]| set(rows).points;
     let score = anomaly_score(
         &points(reference),
         &points(generated),
         &PermutationOptions { permutations: 99, seed: 7 },
     );
-    let (reference, generated) = (table("resnet18", reference), table("resnet18", generated));
-    evaluate(&reference, &generated, None, Some(&score.unwrap()), &options).unwrap()
+    let (reference, generated) = (set(reference), set(generated));
+    evaluate(Side::Images(&reference), Side::Images(&generated), None, Some(&score.unwrap()), &options)
+        .unwrap()
 }
 
 fn named<'a>(evaluation: &'a Evaluation, name: &str) -> &'a MetricResult {
@@ -98,7 +105,7 @@ fn values_are_those_of_the_metrics_with_the_sets_in_their_places() {
     assert!((0.5..2.5).contains(&value("frechet_distance")));
     assert_eq!(found.metrics.len(), METRICS.len());
     assert_eq!(named(&found, "vendi_score").n_reference, None);
-    assert_eq!((named(&found, "mind").n_reference, named(&found, "mind").n_generated), (Some(60), 40));
+    assert_eq!((named(&found, "mind").n_reference, named(&found, "mind").n_generated), (Some(60), Some(40)));
     for metric in &found.metrics {
         let impossible = ["inception_score", "cmmd", "fls", "fls_overfit_gaussians", "fld", "ct"];
         let possible = !impossible.contains(&metric.name.as_str());
@@ -205,11 +212,11 @@ fn what_cannot_be_computed_says_so() {
 #[test]
 fn one_resample_is_refused() {
     let rows = images("r", 6, 0.0, 1.0);
-    let points = FeatureSet::read(&table("resnet18", &rows), "set").unwrap().points;
+    let points = set(&rows).points;
     let score = anomaly_score(&points, &points, &PermutationOptions::default()).unwrap();
     let options = Options { bootstrap: Some(1), ..Options::new(Selection::of(&["fd"]).unwrap(), 7) };
-    let (a, b) = (table("resnet18", &rows), table("resnet18", &rows));
-    let error = evaluate(&a, &b, None, Some(&score), &options).unwrap_err();
+    let rows = set(&rows);
+    let error = evaluate(Side::Images(&rows), Side::Images(&rows), None, Some(&score), &options).unwrap_err();
     assert_eq!(error.to_string(), "--bootstrap: too few for an interval; expected 0 or at least 2, found 1");
 }
 
@@ -288,15 +295,17 @@ fn presets_have_their_tools_numbers() {
 
 #[test]
 fn models_that_differ_are_told_apart_and_equal_ones_are_not() {
-    let reference = table("resnet18", &images("r", 60, 0.0, 1.0));
-    let near = table("resnet18", &images("near", 40, 0.2, 1.0));
-    let again = table("resnet18", &images("again", 40, 0.2, 1.0));
-    let far = table("resnet18", &images("far", 30, 2.0, 1.0));
+    let reference = set(&images("r", 60, 0.0, 1.0));
+    let near = set(&images("near", 40, 0.2, 1.0));
+    let again = set(&images("again", 40, 0.2, 1.0));
+    let far = set(&images("far", 30, 2.0, 1.0));
+    let reference = Side::Images(&reference);
+    let [near, again, far] = [&near, &again, &far].map(Side::Images);
     let options =
         Options::new(Selection::of(&["as", "fd", "precision", "coverage", "rarity", "is"]).unwrap(), 7);
     let on = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| compare_models(&reference, &[&near, &again, &far], &options, Some(199))).unwrap()
+        pool.install(|| compare_models(reference, &[near, again, far], &options, Some(199))).unwrap()
     };
     let found = on(1);
     assert_eq!(found, on(2));
@@ -311,7 +320,7 @@ fn models_that_differ_are_told_apart_and_equal_ones_are_not() {
             assert!(pair.p_holm >= pair.p_value);
         }
     }
-    let none = compare_models(&reference, &[&near, &far], &options, Some(0)).unwrap();
+    let none = compare_models(reference, &[near, far], &options, Some(0)).unwrap();
     assert!(none.iter().all(|pair| pair.p_value.is_none() && pair.note.is_some()));
 }
 
@@ -326,12 +335,13 @@ fn held_out_images_show_who_copies() {
         copy.measurement.feature = close.map(|(a, b)| a + 0.001 * b).collect();
     }
     let of = |generated: &[Row]| {
-        let points = |rows: &[Row]| FeatureSet::read(&table("resnet18", rows), "set").unwrap().points;
+        let points = |rows: &[Row]| set(rows).points;
         let options = PermutationOptions { permutations: 9, seed: 7 };
         let score = anomaly_score(&points(&train), &points(generated), &options).unwrap();
         let options = Options::new(Selection::of(&["fls", "pog", "fld", "ct"]).unwrap(), 7);
-        let tables = [&train[..], generated, &test].map(|rows| table("resnet18", rows));
-        evaluate(&tables[0], &tables[1], Some(&tables[2]), Some(&score), &options).unwrap().metrics
+        let [train, generated, test] = [&train[..], generated, &test].map(set);
+        let (train, generated) = (Side::Images(&train), Side::Images(&generated));
+        evaluate(train, generated, Some(&test), Some(&score), &options).unwrap().metrics
     };
     let value = |metrics: &[MetricResult], i: usize| metrics[i].value.unwrap();
     let (copied, drawn) = (of(&copies), of(&fresh));
@@ -344,4 +354,51 @@ fn held_out_images_show_who_copies() {
     );
     assert!(Selection::of(&["fld"]).unwrap().require_held_out().is_err());
     assert!(Selection::of(&["all"]).unwrap().require_held_out().is_ok());
+}
+
+/// Known by its statistics a set gives the same distance, to the bit, and says what it cannot give.
+#[test]
+fn statistics_stand_for_a_set() {
+    let (real, fake) = (set(&images("r", 60, 0.0, 1.0)), set(&images("g", 40, 0.3, 0.6)));
+    let of = |set: &FeatureSet| {
+        let gaussian = set.gaussian(1).unwrap();
+        let (mean, covariance) = (gaussian.mean().to_vec(), gaussian.covariance().to_vec());
+        let statistics = Statistics::of(Gaussian::new("s.npz", mean, covariance, None).unwrap());
+        SetStatistics::new(&statistics, "s.npz", &settings("resnet18")).unwrap()
+    };
+    let (real_statistics, fake_statistics) = (of(&real), of(&fake));
+    let [real, fake] = [&real, &fake].map(Side::Images);
+    let [real_statistics, fake_statistics] = [&real_statistics, &fake_statistics].map(Side::Statistics);
+    let evaluated = |a: Side, b: Side, words: &[&str]| {
+        let options = Options { bootstrap: Some(50), ..Options::new(Selection::of(words).unwrap(), 7) };
+        evaluate(a, b, None, None, &options).unwrap().metrics
+    };
+    let expected = evaluated(real, fake, &["fd", "fd-infinity", "vendi"]);
+    let found = evaluated(real_statistics, fake, &["fd", "fd-infinity", "vendi"]);
+    for (expected, found) in expected.iter().zip(&found) {
+        assert_eq!(found.value, expected.value, "{found:?}");
+        assert_eq!((found.n_reference, found.n_generated), (None, Some(40)));
+        assert!(found.ci_low < found.ci_high && found.std_error > Some(0.0), "{found:?}");
+        assert!(found.null_mean.is_none() && found.note.as_ref().unwrap().contains("no null floor: "));
+    }
+    assert_eq!(found[2].std_error, expected[2].std_error, "knows no reference");
+    // Less of it is random.
+    assert!(found[0].std_error < expected[0].std_error, "{found:?} {expected:?}");
+    for (a, b) in [(real, fake_statistics), (real_statistics, fake_statistics)] {
+        let all = evaluated(a, b, &["all"]);
+        let distance = all.iter().find(|m| m.name == "frechet_distance").unwrap();
+        assert_eq!((distance.value, distance.n_generated), (expected[0].value, None));
+        assert_eq!(all.iter().filter(|m| m.value.is_some()).count(), 1);
+        assert!(all.iter().all(|m| m.note.is_some()));
+    }
+    let options = Options::new(Selection::of(&["fd", "precision"]).unwrap(), 7);
+    let other = set(&images("far", 40, 2.0, 1.0));
+    let models = [fake, Side::Images(&other), fake_statistics];
+    let pairs = compare_models(real_statistics, &models, &options, Some(99)).unwrap();
+    let same = compare_models(real, &models, &options, Some(99)).unwrap();
+    assert_eq!(pairs[0], same[0], "the reference is never exchanged");
+    assert!(
+        pairs[0].p_value.unwrap() <= 0.02 && pairs[1].note.is_some() && pairs[3].note.is_some(),
+        "{pairs:?}"
+    );
 }

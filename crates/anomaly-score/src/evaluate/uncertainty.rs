@@ -32,7 +32,7 @@ pub(super) struct Interval {
 }
 
 impl Interval {
-    fn none(note: impl Into<String>) -> Self {
+    pub(super) fn none(note: impl Into<String>) -> Self {
         Interval { note: Some(note.into()), ..Interval::default() }
     }
 
@@ -133,7 +133,7 @@ impl Resampling<'_> {
             };
         }
         let (n_reference, n_generated, dim) = (reference.n(), generated.n(), reference.dim());
-        let of_generated_alone = matches!(metric, Metric::Vendi | Metric::InceptionScore);
+        let of_generated_alone = metric.is_of_generated_alone();
         let sizes = [n_reference, n_generated];
         let sizes = if of_generated_alone { &sizes[1..] } else { &sizes[..] };
         let resamples =
@@ -212,6 +212,25 @@ impl Resampling<'_> {
         }
     }
 
+    /// Of a Fréchet distance between `set`, resampled, and a set that stays as it is. `value` is that of the moments of a
+    /// resample, or of its rows; `end` says what was resampled.
+    pub(super) fn of_one_set(
+        &self,
+        one: f64,
+        set: Features,
+        value: impl Fn(Features, &[u32]) -> Option<f64> + Sync,
+        end: &str,
+    ) -> Interval {
+        let resamples = match self.count(one, &[set.n()]) {
+            Ok(resamples) => resamples,
+            Err(note) => return Interval::none(note),
+        };
+        match bootstrap([set.n()], |[weights]| value(set, weights), &self.options(resamples)) {
+            Ok(estimate) => Interval::of(&estimate, 1.0, end),
+            Err(e) => Interval::none(format!("no interval: {e}")),
+        }
+    }
+
     fn count(&self, one: f64, sizes: &[usize]) -> Outcome<u32> {
         let jackknife: usize = sizes.iter().map(|&n| n.min(JACKKNIFE)).sum();
         affordable(self.resamples, RESAMPLES, one, jackknife as f64 + 1.0, "--bootstrap")
@@ -227,7 +246,7 @@ impl Resampling<'_> {
 }
 
 /// The rows of `features` as often as `weights` say.
-fn drawn(features: Features, weights: &[u32]) -> Vec<f32> {
+pub(super) fn drawn(features: Features, weights: &[u32]) -> Vec<f32> {
     let rows = features.rows().zip(weights);
     rows.flat_map(|(row, &weight)| std::iter::repeat_n(row, weight as usize).flatten()).copied().collect()
 }

@@ -34,22 +34,35 @@ pub(super) fn figures(metric: Option<&MetricResult>) -> Vec<String> {
     };
     let optional = |v: Option<f64>| v.map_or("-".into(), |v| significant(v, 4));
     let ends = metric.ci_low.zip(metric.ci_high);
-    let n = metric.n_reference.map(|n| format!("{n} : ")).unwrap_or_default();
+    let n = match (metric.n_reference, metric.n_generated) {
+        (None, None) => "-".into(),
+        (None, Some(n)) => n.to_string(),
+        (Some(n), None) => format!("{n} : -"),
+        (Some(r), Some(g)) => format!("{r} : {g}"),
+    };
     vec![
         optional(metric.value),
         ends.map_or("-".into(), |(a, b)| format!("{} … {}", significant(a, 3), significant(b, 3))),
         optional(metric.null_mean),
         optional(metric.null_q05.or(metric.null_q95)),
-        format!("{n}{}", metric.n_generated),
+        n,
     ]
 }
 
 /// What is to be said of each metric, and of floors that are those of other sizes.
 pub(super) fn notes(metrics: &[MetricResult]) -> Vec<String> {
-    let note = |metric: &MetricResult| Some(format!("{}: {}", metric.title, metric.note.as_ref()?));
+    // What is said of several is said once.
+    let mut said: Vec<(String, &String)> = Vec::new();
+    for metric in metrics {
+        let Some(note) = &metric.note else { continue };
+        match said.iter_mut().find(|(_, other)| *other == note) {
+            Some((titles, _)) => *titles += &format!(", {}", metric.title),
+            None => said.push((metric.title.clone(), note)),
+        }
+    }
     let of_other_sizes = metrics.iter().find_map(|metric| {
         let parts = metric.null_n_reference.zip(metric.null_n_generated)?;
-        let sets = (metric.n_reference?, metric.n_generated);
+        let sets = metric.n_reference.zip(metric.n_generated)?;
         (parts != sets).then(|| {
             format!(
                 "null mean and 5 % limit, where a reference was split: of {} : {} images, as many as it gives; a metric \
@@ -58,7 +71,7 @@ pub(super) fn notes(metrics: &[MetricResult]) -> Vec<String> {
             )
         })
     });
-    metrics.iter().filter_map(note).chain(of_other_sizes).collect()
+    said.into_iter().map(|(titles, note)| format!("{titles}: {note}")).chain(of_other_sizes).collect()
 }
 
 pub(super) fn arrow(direction: Direction) -> &'static str {

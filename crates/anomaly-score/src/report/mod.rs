@@ -29,7 +29,7 @@ pub use self::terminal::terminal;
 pub use self::warning::{Set, Warning};
 
 use self::warning::{NOISE_FLOOR_LIMIT, SHARED_LIMIT, SMALL_N};
-use crate::evaluate::{self, Claims, ImageColumns, MetricResult, evaluate};
+use crate::evaluate::{self, Claims, FeatureSet, ImageColumns, MetricResult, SetStatistics, Side, evaluate};
 use crate::set_metric::{AnomalyScore, PermutationOptions, Point, anomaly_score};
 use crate::stats::{Summary, quantile};
 use crate::table::{ProtocolSettings, ScoredImage, Settings, Skipped, Table};
@@ -85,10 +85,10 @@ pub struct Tool {
 pub struct Backbone {
     /// Name in the registry of backbones.
     pub name: String,
-    /// SHA-256 of the weights, lower-case hexadecimal.
-    pub weights_sha256: String,
-    /// Side of the square input, pixels.
-    pub input_px: u32,
+    /// SHA-256 of the weights, lower-case hexadecimal; `None` where files of features or statistics alone were read.
+    pub weights_sha256: Option<String>,
+    /// Side of the square input, pixels; `None` as above.
+    pub input_px: Option<u32>,
     /// D: length of the feature.
     pub feature_dim: u32,
     /// The tap; no key in JSON where it is the network's own output.
@@ -101,8 +101,9 @@ pub struct Backbone {
 pub struct SetReport {
     /// The image source as the user named it when it was measured.
     pub source: String,
-    /// Number of images measured. Those of them that entered the score are counted in [`AnomalyScore`].
-    pub n: usize,
+    /// Number of images measured; `None` where only statistics are known. Those of them that entered the score are counted
+    /// in [`AnomalyScore`].
+    pub n: Option<usize>,
     /// The images of the source that could not be read, in order of path.
     pub skipped: Vec<Skipped>,
     /// C over the images where it is defined, radians, in [0, π]; higher for real photos.
@@ -150,10 +151,53 @@ impl From<ScoredImage> for ImageReport {
     }
 }
 
+/// What a report reads a set from.
+#[derive(Clone, Copy, Debug)]
+pub enum Measured<'a> {
+    /// A finished table.
+    Table(&'a Table),
+    /// Mean and covariance alone.
+    Statistics(&'a SetStatistics),
+}
+
+impl<'a> Measured<'a> {
+    /// How the set was measured, or is taken to have been.
+    pub fn settings(self) -> &'a Settings {
+        match self {
+            Measured::Table(table) => table.settings(),
+            Measured::Statistics(set) => &set.settings,
+        }
+    }
+
+    fn table(self) -> Option<&'a Table> {
+        match self {
+            Measured::Table(table) => Some(table),
+            Measured::Statistics(_) => None,
+        }
+    }
+
+    fn has_scores(self) -> bool {
+        self.table().is_some_and(|table| table.settings().has_scores())
+    }
+}
+
 impl Report {
-    /// Compares the images of two tables.
+    /// [`Report::of`] two tables.
     ///
-    /// Where one of them holds features only there is no score, and C and V are those that were measured. Images whose C
+    /// # Errors
+    /// As there.
+    pub fn from_tables(
+        reference: &Table,
+        generated: &Table,
+        options: &PermutationOptions,
+        extra: Vec<Warning>,
+    ) -> Result<Report> {
+        Report::of(Measured::Table(reference), Measured::Table(generated), options, extra)
+    }
+
+    /// Compares two sets.
+    ///
+    /// Where one of them holds features only, or statistics, there is no score, and C and V are those that were measured. Images whose C
     /// or V is undefined do not enter the score; they are counted and warned about. `options.seed` is
     /// not part of the report, which has one `seed`: give the seed of the tables' settings. `extra` are warnings of
     /// the caller and come last. Reads no feature; memory grows by about 100 bytes and a path for every image.
@@ -162,25 +206,26 @@ impl Report {
     /// `SettingsMismatch` if the tables were not measured in the same way, or their features if one holds nothing else,
     /// naming both and every difference; `TooFewImages` if fewer than two images of a set are usable, saying what became of the others; `InvalidOption`
     /// for too many permutations; `Io` or `Format` if a table cannot be read.
-    pub fn from_tables(
-        reference: &Table,
-        generated: &Table,
+    pub fn of(
+        reference: Measured,
+        generated: Measured,
         options: &PermutationOptions,
         extra: Vec<Warning>,
     ) -> Result<Report> {
         let settings = reference.settings();
-        let name = |set: Set, table: &Table| format!("{} ({})", set, table.settings().source);
+        let name = |set: Set, of: Measured| format!("{} ({})", set, of.settings().source);
         let (reference_name, generated_name) =
             (name(Set::Reference, reference), name(Set::Generated, generated));
-        let scored = settings.has_scores() && generated.settings().has_scores();
+        let scored = reference.has_scores() && generated.has_scores();
         if scored {
             settings.require_same(&reference_name, generated.settings(), &generated_name)?;
         } else {
             settings.require_same_features(&reference_name, generated.settings(), &generated_name)?;
         }
-        let protocol = if settings.has_scores() { generated.settings() } else { settings }.protocol.clone();
+        // Of both, what less was measured by.
+        let protocol = if reference.has_scores() { generated.settings() } else { settings }.protocol.clone();
 
-        let mut images = Vec::with_capacity(generated.len());
+        let mut images = Vec::new();
         let mut real = Collected::read(reference, |_| {})?;
         let mut fake = Collected::read(generated, |image| images.push(image.into()))?;
         real.require_usable(&reference_name, reference)?;
@@ -188,7 +233,10 @@ impl Report {
 
         let anomaly_score =
             if scored { Some(anomaly_score(&real.points, &fake.points, options)?) } else { None };
-        let mut warnings = Vec::from_iter(shared_images(&mut real.hashes, &mut fake.hashes));
+        let mut warnings = Vec::new();
+        if reference.table().and(generated.table()).is_some() {
+            warnings.extend(shared_images(&mut real.hashes, &mut fake.hashes));
+        }
         warnings.extend(anomaly_score.iter().flat_map(sample_size));
         for (set, collected, table) in
             [(Set::Reference, &real, reference), (Set::Generated, &fake, generated)]
@@ -214,15 +262,15 @@ impl Report {
         })
     }
 
-    /// Adds the metrics, claims and columns that `options` ask for, of the tables the report was made from.
+    /// Adds the metrics, claims and columns that `options` ask for, of the sets the report was made from.
     ///
     /// # Errors
     /// As [`evaluate`](crate::evaluate::evaluate).
     pub fn evaluate(
         &mut self,
-        reference: &Table,
-        generated: &Table,
-        held_out: Option<&Table>,
+        reference: Side,
+        generated: Side,
+        held_out: Option<&FeatureSet>,
         options: &evaluate::Options,
     ) -> Result<()> {
         let found = evaluate(reference, generated, held_out, self.anomaly_score.as_ref(), options)?;
@@ -239,8 +287,8 @@ impl Backbone {
         let b = &settings.backbone;
         Backbone {
             name: b.name.clone(),
-            weights_sha256: b.weights_sha256.clone(),
-            input_px: b.input_px,
+            weights_sha256: Some(b.weights_sha256.clone()).filter(|hash| !hash.is_empty()),
+            input_px: Some(b.input_px).filter(|&px| px > 0),
             feature_dim: b.feature_dim,
             layer: b.layer.clone(),
         }
@@ -267,8 +315,9 @@ struct Collected {
 }
 
 impl Collected {
-    fn read(table: &Table, mut each: impl FnMut(ScoredImage)) -> Result<Self> {
+    fn read(of: Measured, mut each: impl FnMut(ScoredImage)) -> Result<Self> {
         let mut found = Collected::default();
+        let Some(table) = of.table() else { return Ok(found) };
         for image in table.scores()? {
             let image = image?;
             let scores = &image.scores;
@@ -290,7 +339,8 @@ impl Collected {
         self.n - self.points.len()
     }
 
-    fn require_usable(&self, name: &str, table: &Table) -> Result<()> {
+    fn require_usable(&self, name: &str, of: Measured) -> Result<()> {
+        let Some(table) = of.table() else { return Ok(()) };
         let skipped = table.skipped();
         let scored = table.settings().has_scores();
         let usable = if scored { self.points.len() } else { self.n };
@@ -313,7 +363,8 @@ impl Collected {
             ))
     }
 
-    fn warnings(&self, set: Set, table: &Table) -> Vec<Warning> {
+    fn warnings(&self, set: Set, of: Measured) -> Vec<Warning> {
+        let Some(table) = of.table() else { return Vec::new() };
         let skipped = table.skipped().len();
         let mut warnings = Vec::new();
         if let (Some(floor), Some(complexity)) =
@@ -334,11 +385,11 @@ impl Collected {
         warnings
     }
 
-    fn report(&self, table: &Table) -> Result<SetReport> {
+    fn report(&self, of: Measured) -> Result<SetReport> {
         Ok(SetReport {
-            source: table.settings().source.clone(),
-            n: self.n,
-            skipped: table.skipped().to_vec(),
+            source: of.settings().source.clone(),
+            n: of.table().map(|_| self.n),
+            skipped: of.table().map(|table| table.skipped().to_vec()).unwrap_or_default(),
             complexity: Spread::of(&self.complexity)?,
             vulnerability: Spread::of(&self.vulnerability)?,
         })

@@ -37,11 +37,12 @@ pub fn terminal(report: &Report) -> String {
 pub(super) fn head(report: &Report) -> String {
     let Report { tool, protocol, backbone, seed, preset, .. } = report;
     let preset = preset.as_ref().map(|name| format!(", preset {name}")).unwrap_or_default();
+    let px = backbone.input_px.map(|px| format!("{px} px, ")).unwrap_or_default();
     let layer = backbone.layer.as_ref().map(|layer| format!(" at {layer}")).unwrap_or_default();
     wrapped(
         &format!(
-            "{} {}: protocol {}, backbone {}{layer}, {} px, seed {seed}{preset}",
-            tool.name, tool.version, protocol.name, backbone.name, backbone.input_px
+            "{} {}: protocol {}, backbone {}{layer}, {px}seed {seed}{preset}",
+            tool.name, tool.version, protocol.name, backbone.name
         ),
         "  ",
     )
@@ -62,7 +63,7 @@ pub(super) fn table_of_sets(sets: &[(String, &SetReport)]) -> String {
     rows.extend(sets.iter().enumerate().map(|(i, (name, set))| {
         vec![
             name.clone(),
-            set.n.to_string(),
+            set.n.map_or("-".into(), |n| n.to_string()),
             complexity[i].clone(),
             vulnerability[i].clone(),
             set.source.clone(),
@@ -76,7 +77,8 @@ pub(super) fn table_of_sets(sets: &[(String, &SetReport)]) -> String {
 }
 
 /// What stands in the place of the score where there is none.
-pub(super) const NOT_SCORED: &str = "Complexity and vulnerability were not measured, since no metric asked for needs them; as or claims in --metrics does.";
+pub(super) const NOT_SCORED: &str = "No Anomaly Score: complexity and vulnerability of a set were not measured; as or claims in \
+     --metrics measures those of images.";
 
 fn score(report: &Report) -> String {
     let Some(score) = &report.anomaly_score else { return wrapped(NOT_SCORED, "") };

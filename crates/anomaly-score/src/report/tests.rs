@@ -96,14 +96,14 @@ fn report() -> Report {
         preset: None,
         reference: SetReport {
             source: "photos".into(),
-            n: 120,
+            n: Some(120),
             skipped: vec![Skipped { path: "cut.jpg".into(), reason: "truncated after 4096 bytes".into() }],
             complexity: spread(0.0925, Some(0.0125), 0.090_94),
             vulnerability: spread(36.0, None, 35.5),
         },
         generated: SetReport {
             source: "/data/models/gan/samples.tar.gz".into(),
-            n: 16,
+            n: Some(16),
             skipped: Vec::new(),
             complexity: spread(0.07, Some(0.02), 0.0665),
             vulnerability: spread(38.0, Some(9.75), 41.0),
@@ -136,6 +136,7 @@ fn report() -> Report {
             Warning::SkippedImages { set: Set::Generated, count: 2 },
             Warning::AlphaComposited { set: Set::Reference, count: 1 },
             Warning::AlphaComposited { set: Set::Generated, count: 2 },
+            Warning::FileOfUnknownOrigin { file: "stats.npz".into(), features: "inception-v3-fid".into() },
             Warning::CacheUnusable {
                 message: "the cache is locked\x07 by another run; it was not used".into(),
             },
@@ -159,7 +160,7 @@ fn report_with_metrics() -> Report {
         ci_low: Some(290.125),
         ci_high: Some(335.0),
         n_reference: Some(120),
-        n_generated: 16,
+        n_generated: Some(16),
         method: Some("BCa bootstrap, 200 resamples, 95 % interval".into()),
         seed: 7,
         null_mean: Some(81.5),
@@ -254,7 +255,7 @@ fn models() -> Models {
     let mut reports = vec![report_with_metrics(), report_with_metrics(), report_with_metrics()];
     for (i, report) in reports.iter_mut().enumerate() {
         report.generated.source = format!("models/{}", ["gan", "diffusion", "b\u{1b}[2J"][i]);
-        report.generated.n += i;
+        report.generated.n = report.generated.n.map(|n| n + i);
         report.images.clear();
         report.metrics.iter_mut().for_each(|m| m.value = m.value.map(|v| v / (i + 1) as f64));
         report.metrics.iter_mut().skip(i).for_each(|m| m.note = None);
@@ -497,7 +498,7 @@ fn undefined_rows_stay_out_of_the_score_and_are_counted() {
     let options = PermutationOptions { permutations: 99, seed: 7 };
     let report = Report::from_tables(&a, &b, &options, extra).unwrap();
     assert_eq!(report.anomaly_score, score_without);
-    assert_eq!((report.generated.n, report.anomaly_score.unwrap().n_generated), (12, 10));
+    assert_eq!((report.generated.n, report.anomaly_score.unwrap().n_generated), (Some(12), 10));
     assert_eq!(report.images.len(), 12);
     let gap = report.images.iter().find(|i| i.path == "no-c.png").unwrap();
     assert_eq!((gap.complexity, gap.vulnerability, gap.anomaly_score_i), (None, Some(1e9), None));

@@ -110,6 +110,13 @@ pub enum Warning {
         /// In words.
         limits: String,
     },
+    /// `file_of_unknown_origin`: a file of features or statistics, which does not say what made it.
+    FileOfUnknownOrigin {
+        /// The file.
+        file: String,
+        /// Backbone and layer it is taken to be of.
+        features: String,
+    },
     /// `demo`: the images are those the program ships, which prove nothing about the method.
     Demo,
 }
@@ -128,6 +135,7 @@ impl Warning {
             Warning::AlphaComposited { .. } => "alpha_composited",
             Warning::CacheUnusable { .. } => "cache_unusable",
             Warning::Preset { .. } => "preset",
+            Warning::FileOfUnknownOrigin { .. } => "file_of_unknown_origin",
             Warning::Demo => "demo",
         }
     }
@@ -225,6 +233,11 @@ impl fmt::Display for Warning {
             ),
             Warning::CacheUnusable { message } => f.write_str(message),
             Warning::Preset { name, limits } => write!(f, "preset {name}: {limits}."),
+            Warning::FileOfUnknownOrigin { file, features } => write!(
+                f,
+                "{file} does not say which network, layer and resizing made it; it is taken to be of {features}. If it is \
+                 not, distances to it mean nothing, and only another length would be noticed."
+            ),
             Warning::Demo => f.write_str(
                 "these images show how the program is used and what it prints; they are no evidence for the method. \
                  The generated ones come from a toy generator whose settings were chosen after their scores had been \

@@ -49,5 +49,7 @@ pub use neighbours::{Neighbour, nearest, nearest_within, squared_radii};
 pub use prdc::{Boundary, Manifold, Prdc, PrdcImages, PrdcOptions, prdc, prdc_images, prdc_of};
 pub use row_order::row_order;
 pub use sliced_wasserstein::{Mind, MindOptions, mind, sliced_wasserstein};
-pub use statistics_file::{FeatureMatrix, Statistics, read_features, read_statistics, write_statistics};
+pub use statistics_file::{
+    ArrayFile, FeatureMatrix, Statistics, read_features, read_statistics, write_statistics,
+};
 pub use vendi::{VendiScore, vendi_score};

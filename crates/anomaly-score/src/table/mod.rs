@@ -11,6 +11,7 @@
 mod cache;
 mod columns;
 mod disk;
+mod from_features;
 mod journal;
 mod log;
 mod parquet;

@@ -12,9 +12,9 @@ const LONGEST_PATH: usize = u16::MAX as usize;
 pub struct Scores {
     /// SHA-256 of the decoded picture, see [`crate::image::Picture::content_hash`].
     pub content_hash: [u8; 32],
-    /// Width of the decoded picture, pixels, before any resize.
+    /// Width of the decoded picture, pixels, before any resize; 0 where a file of features was read.
     pub width: u32,
-    /// Height of the decoded picture, pixels, before any resize.
+    /// Height of the decoded picture, likewise.
     pub height: u32,
     /// C, radians, in [0, π]; higher for real photos. `None` where a step has no angle.
     pub complexity: Option<f64>,
