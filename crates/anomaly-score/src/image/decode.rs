@@ -2,7 +2,7 @@
 
 mod complete;
 mod entropy;
-mod jpeg;
+pub(super) mod jpeg;
 mod tiff;
 
 use std::io::Cursor;

@@ -6,11 +6,12 @@
 
 mod decode;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod kind;
 mod picture;
 mod pil_u8;
 mod preprocessing;
+mod provenance;
 mod resize;
 mod source;
 mod unreadable;
@@ -19,5 +20,6 @@ pub use decode::{Limits, decode};
 pub use kind::{EXTENSIONS, Kind};
 pub use picture::{Picture, Pixels, Traits};
 pub use preprocessing::{Fit, Preprocessing, Resampler};
+pub use provenance::Provenance;
 pub use source::{Entry, MAX_ENTRY_BYTES, Raw, Source};
 pub use unreadable::Unreadable;

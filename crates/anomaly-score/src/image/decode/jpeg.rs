@@ -186,24 +186,24 @@ fn tidied(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// One marker segment; for a start of scan, without the coded data after it.
-pub(super) struct Segment<'a> {
-    pub(super) marker: u8,
+pub(in crate::image) struct Segment<'a> {
+    pub(in crate::image) marker: u8,
     /// Where `body` starts in the file.
     pub(super) start: usize,
-    pub(super) body: &'a [u8],
+    pub(in crate::image) body: &'a [u8],
     /// Bytes between the segment before and this one's marker: after a scan its coded data, elsewhere stray ones.
     gap: usize,
 }
 
 /// The segments of a file, up to the end-of-image marker. A file without one is truncated.
-pub(super) struct Segments<'a> {
+pub(in crate::image) struct Segments<'a> {
     bytes: &'a [u8],
     at: usize,
     ended: bool,
 }
 
 impl<'a> Segments<'a> {
-    pub(super) fn new(bytes: &'a [u8]) -> Self {
+    pub(in crate::image) fn new(bytes: &'a [u8]) -> Self {
         Segments { bytes, at: 2, ended: false }
     }
 }
