@@ -1,7 +1,7 @@
 //! Anomaly Score of image-generative models and of single generated images.
 //!
-//! The modules are the pipeline: `image` → `backbone` → `measure` → `table` → `set_metric` → `evaluate` → `report`; `agreement` asks
-//! whether people see what a score says.
+//! The modules are the pipeline: `image` → `backbone` → `measure` → `table` → `set_metric` → `evaluate` → `report`; `preflight` looks
+//! at the images before all of it, and `agreement` asks whether people see what a score says.
 
 pub mod agreement;
 pub mod backbone;
@@ -10,6 +10,7 @@ pub mod evaluate;
 pub mod image;
 pub mod image_metric;
 pub mod measure;
+pub mod preflight;
 pub mod report;
 pub mod set_metric;
 pub mod stats;

@@ -57,9 +57,10 @@ pub(crate) fn visible(text: &str) -> String {
     })
 }
 
-/// `text` broken into lines at its spaces, all but the first behind `indent`.
+/// `text` broken into lines at its spaces, all but the first behind `indent`; spaces at its start stay.
 pub(crate) fn wrapped(text: &str, indent: &str) -> String {
-    let (mut out, mut line) = (String::new(), String::new());
+    let start = text.len() - text.trim_start_matches(' ').len();
+    let (mut out, mut line) = (String::new(), text[..start].to_owned());
     for word in text.split_whitespace().map(visible) {
         if !line.trim().is_empty() {
             if line.chars().count() + 1 + word.chars().count() > WIDTH {

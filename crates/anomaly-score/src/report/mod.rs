@@ -12,6 +12,7 @@ pub(crate) mod layout;
 mod metrics;
 mod models;
 pub(crate) mod number;
+mod preflight;
 mod terminal;
 mod warning;
 
@@ -25,11 +26,14 @@ pub use self::csv::csv;
 pub use self::features::write_features;
 pub use self::json::json;
 pub use self::models::{Models, terminal_of_models};
+pub use self::preflight::terminal_of_preflight;
 pub use self::terminal::terminal;
 pub use self::warning::{Set, Warning};
 
-use self::warning::{NOISE_FLOOR_LIMIT, SHARED_LIMIT, SMALL_N};
+pub(crate) use self::warning::SMALL_N;
+use self::warning::{NOISE_FLOOR_LIMIT, SHARED_LIMIT};
 use crate::evaluate::{self, Claims, FeatureSet, ImageColumns, MetricResult, SetStatistics, Side, evaluate};
+use crate::preflight::Preflight;
 use crate::set_metric::{AnomalyScore, PermutationOptions, Point, anomaly_score};
 use crate::stats::{Summary, quantile};
 use crate::table::{ProtocolSettings, ScoredImage, Settings, Skipped, Table};
@@ -65,6 +69,9 @@ pub struct Report {
     /// The paper's claims as tests; no key in JSON where they were not asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub claims: Option<Claims>,
+    /// What was found on the images before they were measured; no key in JSON where it was not looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preflight: Option<Preflight>,
     /// The generated images, in byte order of the paths.
     pub images: Vec<ImageReport>,
     /// What makes the numbers above less than they seem, most important first.
@@ -257,6 +264,7 @@ impl Report {
             anomaly_score,
             metrics: Vec::new(),
             claims: None,
+            preflight: None,
             images,
             warnings,
         })

@@ -7,7 +7,7 @@ use super::layout::Align::{Left, Right};
 use super::layout::{aligned, wrapped};
 use super::metrics::{arrow, claims, figures, notes};
 use super::number::significant;
-use super::terminal::{NOT_SCORED, head, table_of_sets};
+use super::terminal::{NOT_SCORED, head, preflight, table_of_sets};
 use crate::evaluate::{Direction, PairResult};
 
 /// Significance at which models are told apart, after Holm's correction.
@@ -51,10 +51,14 @@ pub fn terminal_of_models(of: &Models) -> String {
     for (number, report) in (1..).zip(&of.models) {
         let mut own = notes(&report.metrics);
         own.extend(report.warnings.iter().map(|w| format!("warning: {}: {w}", w.kind())));
+        let before = preflight(report).unwrap_or_default();
         let mut text: String =
             own.iter().map(|line| wrapped(&format!("model {number}: {line}"), "  ")).collect();
         if let Some(found) = &report.claims {
             text = format!("model {number}: {}{text}", claims(found));
+        }
+        if !before.is_empty() {
+            text = format!("{text}model {number}: {before}");
         }
         if !text.is_empty() {
             sections.push(text);

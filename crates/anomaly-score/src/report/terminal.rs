@@ -22,6 +22,7 @@ pub fn terminal(report: &Report) -> String {
     if report.anomaly_score.is_some() || report.images.iter().any(|i| i.vulnerability.is_some()) {
         sections.extend(images(&report.images));
     }
+    sections.extend(preflight(report));
     if !report.warnings.is_empty() {
         let warnings = report.warnings.iter();
         sections.push(
@@ -32,6 +33,13 @@ pub fn terminal(report: &Report) -> String {
         );
     }
     sections.join("\n")
+}
+
+/// What pre-flight found, but for what a warning says again with the numbers at hand.
+pub(super) fn preflight(report: &Report) -> Option<String> {
+    let mut found = report.preflight.clone()?;
+    found.findings.retain(|finding| report.warnings.iter().all(|w| w.kind() != finding.kind.name()));
+    (!found.findings.is_empty()).then(|| format!("Before measuring\n{}", found.text()))
 }
 
 pub(super) fn head(report: &Report) -> String {

@@ -120,6 +120,7 @@ fn report() -> Report {
         }),
         metrics: Vec::new(),
         claims: None,
+        preflight: None,
         images,
         warnings: vec![
             Warning::SameSet { n: 1 },

@@ -11,7 +11,7 @@ pub(super) const NOISE_FLOOR_LIMIT: f64 = 0.1;
 /// Share of the generated images that may be in the reference before it is warned about.
 pub(super) const SHARED_LIMIT: f64 = 0.01;
 /// Images a set needs not to be called small.
-pub(super) const SMALL_N: usize = 50;
+pub(crate) const SMALL_N: usize = 50;
 
 /// One of the two sets of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
