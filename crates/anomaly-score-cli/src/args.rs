@@ -27,6 +27,14 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Look through the images for what would spoil a comparison, before hours of measuring
+    ///
+    /// Copies within and across sets, compression, sizes, colours, exchanged sets, too few images: each with what to do
+    /// (docs/preflight.md). `compare` and `measure` do the same before they begin.
+    ///
+    /// Exit status: 0 nothing heavier than a note; 1 failed; 2 images could not be read (see --on-error); 3 something was
+    /// found; 130 interrupted.
+    Preflight(Preflight),
     /// Print the Anomaly Score of generated images against real photos
     Compare(Compare),
     /// Measure every image of a source into a table
@@ -41,6 +49,45 @@ pub(crate) enum Command {
     Backbones(Backbones),
     /// Run `compare` on the images this program ships
     Demo(Demo),
+}
+
+#[derive(clap::Args)]
+pub(crate) struct Preflight {
+    /// Real photos: an image source, or a table made by `measure`, of which less is known
+    pub(crate) reference: PathBuf,
+    /// Models' images, each an image source or a table; without, the first set is looked at by itself
+    pub(crate) generated: Vec<PathBuf>,
+    /// Real images the models were not trained on
+    #[arg(long, value_name = "IMAGES")]
+    pub(crate) held_out: Option<PathBuf>,
+    /// What will be asked of the images: whether there are enough depends on it
+    #[arg(long, value_name = "NAME[,NAME…]", value_delimiter = ',', default_value = "as",
+          value_parser = Selection::words())]
+    pub(crate) metrics: Vec<String>,
+    /// The tool that will be followed
+    #[arg(long, value_name = "TOOL", value_parser = presets().map(|p| p.name))]
+    pub(crate) preset: Option<String>,
+    /// The network that will be used, by name [default: efficientnet-lite0, or the preset's]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) backbone: Option<String>,
+    /// How images will become square [default: as the backbone was trained]
+    #[arg(long, value_enum)]
+    pub(crate) resize: Option<Resize>,
+    /// Look at a seeded sample of N images of each source: the one that `compare` would measure
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) limit: Option<u64>,
+    /// Seed of the sample
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Worker threads [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1024))]
+    pub(crate) threads: Option<u64>,
+    /// What an unreadable image means: `report` ends with status 2, `skip` with 0. It is listed either way
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnError::Report)]
+    pub(crate) on_error: OnError,
+    /// Write everything as JSON, with all images concerned; `-` is stdout, which then holds nothing else
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -66,6 +113,9 @@ pub(crate) struct Score {
     /// Write path, complexity, vulnerability and AS-i of every generated image; `-` as above
     #[arg(long, value_name = "FILE.csv")]
     pub(crate) images: Option<PathBuf>,
+    /// Measure at once, without looking through the images first (see `preflight`)
+    #[arg(long)]
+    pub(crate) no_preflight: bool,
     /// Permutations for the p-value and the null floor
     #[arg(long, value_name = "N", default_value_t = 999)]
     pub(crate) permutations: u32,
@@ -115,6 +165,9 @@ pub(crate) struct Measure {
     /// One forward pass an image: neither complexity nor vulnerability, for `compare` with metrics of features alone
     #[arg(long, conflicts_with = "Method")]
     pub(crate) features_only: bool,
+    /// Measure at once, without looking through the images first (see `preflight`)
+    #[arg(long)]
+    pub(crate) no_preflight: bool,
     #[command(flatten)]
     pub(crate) measuring: Measuring,
 }
@@ -470,7 +523,12 @@ impl Reading {
     }
 
     pub(crate) fn threads(&self) -> usize {
-        let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
-        self.threads.map_or_else(cores, |n| n as usize)
+        threads(self.threads)
     }
+}
+
+/// So many threads, or one a core.
+pub(crate) fn threads(asked: Option<u64>) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, |n| n.get());
+    asked.map_or_else(cores, |n| n as usize)
 }

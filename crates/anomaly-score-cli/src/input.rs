@@ -8,9 +8,10 @@ use std::rc::Rc;
 
 use anomaly_score::Error;
 use anomaly_score::backbone::{Backbone, Entry, Request, is_onnx};
-use anomaly_score::evaluate::{FeatureSet, SetStatistics, Side, of_a_file};
+use anomaly_score::evaluate::{FeatureSet, Preset, Selection, SetStatistics, Side, of_a_file};
 use anomaly_score::image::Source;
-use anomaly_score::measure::{FEATURES_ONLY, Options, measure, protocol};
+use anomaly_score::measure::{FEATURES_ONLY, Measurer, Options, measure, protocol};
+use anomaly_score::preflight::Question;
 use anomaly_score::report::{Measured, Warning};
 use anomaly_score::set_metric::{ArrayFile, FeatureMatrix, Statistics, read_features, read_statistics};
 use anomaly_score::table::{BackboneSettings, Cache, ProtocolSettings, Settings, Table};
@@ -223,6 +224,10 @@ impl<'a> Loader<'a> {
             );
         }
         let backbone = if needed { Some(Rc::new(Backbone::load(&request)?)) } else { None };
+        if let Some(backbone) = &backbone {
+            // What measuring would refuse is refused before the images are looked through.
+            Measurer::new(backbone.network(), &protocol, reading.seed)?;
+        }
         give_back_freed_memory();
         let mut loader =
             Loader { reading, protocol, backbone, assumed: Vec::new(), cache_errors: Rc::default() };
@@ -308,6 +313,22 @@ impl<'a> Loader<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What pre-flight has to know of the run. `like` is an input measured as all of them.
+    pub(crate) fn question(
+        &self,
+        like: &Input,
+        selection: Selection,
+        preset: Option<&Preset>,
+    ) -> Result<Question> {
+        let settings = self.settings(like)?;
+        Ok(Question {
+            selection,
+            conventions: preset.map(|p| p.conventions).unwrap_or_default(),
+            squash: settings.iter().any(|s| s.resampler.ends_with("/squash")),
+            layers: settings.into_iter().map(|s| s.backbone).collect(),
+        })
     }
 
     /// Measures a source; one table a layer.

@@ -4,6 +4,7 @@ mod args;
 mod command;
 mod input;
 mod output;
+mod preflight;
 mod progress;
 
 use std::process::ExitCode;
@@ -17,6 +18,8 @@ use args::{Args, Command};
 const FAILED: u8 = 1;
 /// Everything was computed, but images had to be left out.
 const SKIPPED: u8 = 2;
+/// `preflight` found something heavier than a note.
+const FOUND: u8 = 3;
 /// Stopped by the user (128 + SIGINT).
 const INTERRUPTED: u8 = 130;
 
@@ -31,17 +34,17 @@ fn main() -> ExitCode {
     };
     progress::watch_for_interrupts();
     let result = match &args.command {
-        Command::Compare(args) => command::compare::run(args),
-        Command::Measure(args) => command::measure::run(args),
-        Command::Rank(args) => command::rank::run(args),
-        Command::Features(args) => command::features::run(args),
-        Command::Correlate(args) => command::correlate::run(args),
-        Command::Backbones(args) => command::backbones::run(args),
-        Command::Demo(args) => command::demo::run(args),
+        Command::Preflight(args) => command::preflight::run(args),
+        Command::Compare(args) => command::compare::run(args).map(Skips::status),
+        Command::Measure(args) => command::measure::run(args).map(Skips::status),
+        Command::Rank(args) => command::rank::run(args).map(Skips::status),
+        Command::Features(args) => command::features::run(args).map(Skips::status),
+        Command::Correlate(args) => command::correlate::run(args).map(Skips::status),
+        Command::Backbones(args) => command::backbones::run(args).map(Skips::status),
+        Command::Demo(args) => command::demo::run(args).map(Skips::status),
     };
     match result {
-        Ok(Skips::None) => ExitCode::SUCCESS,
-        Ok(Skips::Some) => ExitCode::from(SKIPPED),
+        Ok(status) => ExitCode::from(status),
         Err(e) => {
             eprintln!("error: {}", describe(&e));
             let interrupted =
@@ -71,6 +74,11 @@ enum Skips {
 }
 
 impl Skips {
+    /// The exit status that says so.
+    fn status(self) -> u8 {
+        if self == Skips::Some { SKIPPED } else { 0 }
+    }
+
     fn or(self, other: Skips) -> Skips {
         if self == Skips::Some { self } else { other }
     }

@@ -59,8 +59,15 @@ fn compare_reports_ranks_and_warns() {
     let output = run(&home, &args);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("0 = same distribution"));
-    assert_eq!(text(&output.stderr), "", "no progress when stderr is not a terminal");
+    let errors = text(&output.stderr);
+    assert!(errors.contains("small_n: 5 reference and 4 generated images are few"), "{errors}");
+    assert!(
+        !errors.contains(" left\n") && !errors.contains('\r'),
+        "no progress when stderr is not a terminal"
+    );
     let report: serde_json::Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
+    let found = report["preflight"]["findings"].as_array().unwrap();
+    assert!(found.iter().any(|f| f["kind"] == "small_n" && f["severity"] == "warning"));
     assert_eq!(report["anomaly_score"]["n_reference"], 5);
     assert_eq!(report["images"].as_array().unwrap().len(), 4);
     assert_eq!(report["protocol"]["steps"], 2);
@@ -72,11 +79,14 @@ fn compare_reports_ranks_and_warns() {
     assert_eq!(csv.lines().count(), 5);
 
     // The same folder twice: computed, and warned about.
-    let mut args = vec!["compare", &real, &real, "--json", &json];
+    let mut args = vec!["compare", &real, &real, "--json", &json, "--no-preflight"];
     args.extend(SHORT);
-    assert!(run(&home, &args).status.success());
+    let output = run(&home, &args);
+    assert!(output.status.success());
+    assert_eq!(text(&output.stderr), "");
     let report: serde_json::Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
     assert_eq!(report["anomaly_score"]["value"], 0.2, "identical samples score 1/n");
+    assert!(report.get("preflight").is_none());
     assert!(report["warnings"].as_array().unwrap().iter().any(|w| w["kind"] == "same_set"));
 }
 

@@ -12,6 +12,7 @@ use crate::Skips;
 use crate::args::{Compare, Measuring, Score};
 use crate::input::{Input, Loader, MeasuredInput, report_skipped};
 use crate::output::{TextOutput, print};
+use crate::preflight::{Pass, report as report_findings};
 
 pub(crate) fn run(args: &Compare) -> Result<Skips> {
     let inputs = |moments: bool| {
@@ -91,6 +92,15 @@ pub(crate) fn compare(
     let backbones: Vec<_> = loader.settings(&reference)?.into_iter().map(|s| s.backbone).collect();
     selection.require_possible(&backbones)?;
     let of_files: Vec<Warning> = all.iter().filter_map(|input| input.unknown_origin(&loader)).collect();
+    let found = if score.no_preflight {
+        None
+    } else {
+        let question = loader.question(&reference, selection.clone(), preset.as_ref())?;
+        let pass = Pass::of(&measuring.reading);
+        let found = pass.compare(&reference, &generated, held_out.as_ref(), &question)?;
+        report_findings(&found);
+        Some(found)
+    };
     let references = reference.measured(&loader)?;
     let models: Vec<Vec<MeasuredInput>> =
         generated.into_iter().map(|input| input.measured(&loader)).collect::<Result<_>>()?;
@@ -112,6 +122,11 @@ pub(crate) fn compare(
             let mut report =
                 Report::of(reference.measured(), generated.measured(), &permutations, warnings.clone())?;
             report.preset = preset.map(|p| p.name.into());
+            report.preflight = found.as_ref().map(|found| {
+                let mut sources = vec![report.reference.source.as_str(), &report.generated.source];
+                sources.extend(held_out.iter().flatten().map(|table| table.settings().source.as_str()));
+                found.only(&sources)
+            });
             reports.push(report);
         }
         let mut pairs = Vec::new();

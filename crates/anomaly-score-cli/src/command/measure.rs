@@ -1,7 +1,9 @@
 //! `anomaly-score measure`
 
+use anomaly_score::evaluate::Selection;
 use anomaly_score::image::Source;
 use anomaly_score::measure::{FEATURES_ONLY, protocol};
+use anomaly_score::preflight::{Preflight, Role};
 use anomaly_score::stats::Summary;
 use anomaly_score::table::Table;
 use anyhow::Result;
@@ -10,6 +12,7 @@ use crate::Skips;
 use crate::args::Measure;
 use crate::input::{Input, Loader, report_skipped};
 use crate::output::{print, require_file};
+use crate::preflight::{Pass, report};
 
 pub(crate) fn run(args: &Measure) -> Result<Skips> {
     let outputs = args.measuring.reading.outputs(&args.output)?;
@@ -19,6 +22,11 @@ pub(crate) fn run(args: &Measure) -> Result<Skips> {
     let images = Input::Images(Source::open(&args.images)?);
     let wanted = if args.features_only { protocol(FEATURES_ONLY) } else { args.measuring.method.constants() };
     let loader = Loader::of(&args.measuring.reading, wanted, &[&images])?;
+    if !args.no_preflight {
+        let pass = Pass::of(&args.measuring.reading);
+        let facts = pass.look_through(&images, Role::Reference)?;
+        report(&Preflight::of(&[facts], &loader.question(&images, Selection::default(), None)?));
+    }
     let tables = images.measured_into(&loader, &outputs)?;
     let mut skips = Skips::None;
     for (table, output) in tables.iter().zip(&outputs) {

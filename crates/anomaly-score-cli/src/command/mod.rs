@@ -6,4 +6,5 @@ pub(crate) mod correlate;
 pub(crate) mod demo;
 pub(crate) mod features;
 pub(crate) mod measure;
+pub(crate) mod preflight;
 pub(crate) mod rank;

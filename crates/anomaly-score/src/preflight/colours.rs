@@ -3,13 +3,16 @@
 use super::facts::Colour;
 use super::finding::{Finding, Kind, Severity};
 use super::set::SetFacts;
-use super::within::ENOUGH_TO_JUDGE;
 
 /// Standardised difference of means (Cohen's d) from which it is worth a word; Cohen 1988 calls 0.8 large.
 const APART: f64 = 0.8;
-/// Welch's |z| that must go with it. Of 18,000 random halves of real sets (n from 15 to 300) the largest of six channels exceeded
-/// it in 1 of 1000 at n = 15 and in none above (docs/preflight.md).
+/// Standard errors that must go with it. Of 8000 random halves of photos, of 30 to 300 images, none were so far apart
+/// (docs/preflight.md).
 const SURE: f64 = 4.5;
+/// The same where an exchange of red and blue explains it, which chance does more rarely.
+const SURE_OF_EXCHANGE: f64 = 4.0;
+/// Images a set needs: of fewer, halves of a set pass for different now and then.
+const ENOUGH: usize = 20;
 /// Distance in standard deviations from which an exchange is looked for.
 const EXCHANGED: f64 = 0.5;
 /// Share of that distance that may remain after the exchange.
@@ -18,14 +21,16 @@ const REMAINS: f64 = 0.5;
 /// What differs between sets of colours, at most one finding: exchanged channels, inverted colours, or just far apart.
 pub(super) fn findings(reference: &SetFacts, other: &SetFacts) -> Option<Finding> {
     let colours = |set: &SetFacts| set.seen().map(|(_, seen)| seen.colour).collect::<Vec<_>>();
-    if !reference.is_seen() || !other.is_seen() || reference.n().min(other.n()) < ENOUGH_TO_JUDGE {
+    if !reference.is_seen() || !other.is_seen() || reference.n().min(other.n()) < ENOUGH {
         return None;
     }
     let (mine, theirs) = (colours(reference), colours(other));
     let sets: [&str; 2] = [&other.source, &reference.source];
     let grey = |set: &[Colour]| 2 * set.iter().filter(|c| c.chroma <= 1.0).count() >= set.len();
-    let is_exchanged = !grey(&mine) && !grey(&theirs) && explained(&mine, &theirs, red_over_blue, exchanged);
-    let is_inverted = explained(&mine, &theirs, whole, inverted);
+    let is_exchanged = !grey(&mine)
+        && !grey(&theirs)
+        && explained(&mine, &theirs, red_over_blue, exchanged, SURE_OF_EXCHANGE);
+    let is_inverted = explained(&mine, &theirs, whole, inverted, SURE);
     // A negative has red less blue the other way round too.
     let remaining = |exchange: fn(&Colour) -> Colour| {
         let turned: Vec<_> = theirs.iter().map(|c| whole(&exchange(c))).collect();
@@ -108,13 +113,14 @@ fn explained<const K: usize>(
     theirs: &[Colour],
     features: fn(&Colour) -> [f64; K],
     exchange: fn(&Colour) -> Colour,
+    sure: f64,
 ) -> bool {
     let of = |set: &[Colour]| set.iter().map(features).collect::<Vec<_>>();
     let (a, b) = (of(mine), of(theirs));
     let turned: Vec<_> = theirs.iter().map(|c| features(&exchange(c))).collect();
     let (Some(before), Some(after)) = (distance(&a, &b), distance(&a, &turned)) else { return false };
     let harmonic = 1.0 / (1.0 / a.len() as f64 + 1.0 / b.len() as f64);
-    before >= EXCHANGED && before * before * harmonic >= SURE * SURE && after <= REMAINS * before
+    before >= EXCHANGED && before * before * harmonic >= sure * sure && after <= REMAINS * before
 }
 
 /// Odd under an exchange of red and blue, and only that.

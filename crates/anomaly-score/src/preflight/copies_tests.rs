@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::image::{Picture, Pixels, Raw};
-use crate::preflight::{Role, Seen};
+use crate::preflight::{Basis, Role, Seen};
 use proptest::prelude::*;
 
 /// Images with these hashes, whose thumbnails show one of two things.
@@ -21,7 +21,13 @@ fn set(hashes: &[(u64, bool)]) -> SetFacts {
         seen.look = Look { hash, thumbnail, distinct: true };
         facts
     });
-    SetFacts { source: "s".into(), role: Role::Generated, images: images.collect(), skipped: Vec::new() }
+    SetFacts {
+        source: "s".into(),
+        role: Role::Generated,
+        images: images.collect(),
+        skipped: Vec::new(),
+        basis: Basis::Images,
+    }
 }
 
 fn alike(a: (u64, bool), b: (u64, bool)) -> bool {

@@ -16,13 +16,23 @@ pub(super) fn findings(reference: &SetFacts, others: &[SetFacts], question: &Que
     let models: Vec<&SetFacts> = others.iter().filter(|set| set.role == Role::Generated).collect();
     let mut found = Vec::new();
     for model in &models {
-        found.extend(too_few(reference, model, question));
-        found.extend(rank_deficient(reference, model, question));
-        found.extend(small(reference, model, question));
-        found.extend(depends_on_n(model, question));
+        // Statistics need not say of how many images they are.
+        found.extend(model.size().and_then(|n| depends_on_n(model, n, question)));
+        let (Some(n), Some(m)) = (reference.size(), model.size()) else { continue };
+        let pair = Pair { sets: [&model.source, &reference.source], reference: n, generated: m };
+        found.extend(too_few(&pair, question));
+        found.extend(rank_deficient(&pair, question));
+        found.extend(small(&pair, question));
     }
     found.extend(unequal(&models, question));
     found
+}
+
+/// Numbers of images of two sets.
+struct Pair<'a> {
+    sets: [&'a str; 2],
+    reference: usize,
+    generated: usize,
 }
 
 /// Images a metric needs of each set to have a value, and why.
@@ -55,20 +65,20 @@ fn least(metric: Metric, question: &Question) -> (usize, usize, String) {
     }
 }
 
-fn too_few(reference: &SetFacts, model: &SetFacts, question: &Question) -> Vec<Finding> {
+fn too_few(pair: &Pair, question: &Question) -> Vec<Finding> {
     let of = |&metric: &Metric| {
         let (mine, theirs, why) = least(metric, question);
-        (reference.n() < mine || model.n() < theirs).then(|| {
+        (pair.reference < mine || pair.generated < theirs).then(|| {
             Finding::new(
                 Kind::TooFewForMetric,
                 Severity::Serious,
-                &[&model.source, &reference.source],
+                &pair.sets,
                 format!(
                     "{} will have no value: it takes {why}, so at least {mine} reference and {theirs} generated images, and here are \
                      {} and {}",
                     metric.entry().title,
-                    reference.n(),
-                    model.n()
+                    pair.reference,
+                    pair.generated
                 ),
                 if matches!(metric, Metric::KernelDistance | Metric::KernelDistanceRbf) {
                     "Add images, or leave out --preset: kernel distances are then taken over all pairs"
@@ -81,7 +91,7 @@ fn too_few(reference: &SetFacts, model: &SetFacts, question: &Question) -> Vec<F
     question.selection.metrics.iter().filter_map(of).collect()
 }
 
-fn rank_deficient(reference: &SetFacts, model: &SetFacts, question: &Question) -> Option<Finding> {
+fn rank_deficient(pair: &Pair, question: &Question) -> Option<Finding> {
     let wanted = [Metric::FrechetDistance, Metric::FrechetInfinity, Metric::Mifid];
     let asked: Vec<&str> = question
         .selection
@@ -90,14 +100,14 @@ fn rank_deficient(reference: &SetFacts, model: &SetFacts, question: &Question) -
         .filter(|metric| wanted.contains(metric))
         .map(|metric| metric.entry().title)
         .collect();
-    let n = reference.n().min(model.n());
+    let n = pair.reference.min(pair.generated);
     let dim = question.layers.iter().map(|layer| layer.feature_dim as usize).max()?;
     // A covariance of n images has rank n − 1 at most.
     (!asked.is_empty() && n <= dim).then(|| {
         Finding::new(
             Kind::RankDeficient,
             Severity::Warning,
-            &[&model.source, &reference.source],
+            &pair.sets,
             format!(
                 "{}: a covariance of {dim} features from {} has rank {} at most, and the distance is then far above that of many \
                  images",
@@ -113,24 +123,24 @@ fn rank_deficient(reference: &SetFacts, model: &SetFacts, question: &Question) -
     })
 }
 
-fn small(reference: &SetFacts, model: &SetFacts, question: &Question) -> Option<Finding> {
+fn small(pair: &Pair, question: &Question) -> Option<Finding> {
     let asked = question.selection.metrics.contains(&Metric::AnomalyScore);
-    (asked && reference.n().min(model.n()) < SMALL_N).then(|| {
+    (asked && pair.reference.min(pair.generated) < SMALL_N).then(|| {
         Finding::new(
             Kind::SmallN,
             Severity::Warning,
-            &[&model.source, &reference.source],
+            &pair.sets,
             format!(
                 "{} reference and {} generated images are few: sets of such sizes score far above 0 even if they do not differ",
-                reference.n(),
-                model.n()
+                pair.reference,
+                pair.generated
             ),
             format!("Use at least {SMALL_N} images in each set, better 500, and compare scores of equal sizes only"),
         )
     })
 }
 
-fn depends_on_n(model: &SetFacts, question: &Question) -> Option<Finding> {
+fn depends_on_n(model: &SetFacts, n: usize, question: &Question) -> Option<Finding> {
     let asked: Vec<&str> = question
         .selection
         .metrics
@@ -139,16 +149,16 @@ fn depends_on_n(model: &SetFacts, question: &Question) -> Option<Finding> {
         .filter(|metric| question.layers.iter().all(|layer| metric.impossible_for(layer).is_none()))
         .map(|metric| metric.entry().title)
         .collect();
-    (!asked.is_empty() && model.n() < PUBLISHED).then(|| {
+    (!asked.is_empty() && n < PUBLISHED).then(|| {
         Finding::new(
             Kind::DependsOnN,
             Severity::Note,
             &[&model.source],
             format!(
-                "{} grow{} with the number of images, and {} of {} are far below the 50,000 of published values",
+                "{} grow{} with the number of images, and {} of {} are far fewer than the 50,000 of published values",
                 asked.join(" and "),
                 if asked.len() == 1 { "s" } else { "" },
-                model.n(),
+                images(n),
                 model.source
             ),
             "Compare values of equal n only",
@@ -157,8 +167,10 @@ fn depends_on_n(model: &SetFacts, question: &Question) -> Option<Finding> {
 }
 
 fn unequal(models: &[&SetFacts], question: &Question) -> Option<Finding> {
-    let least = models.iter().min_by_key(|set| set.n())?;
-    let most = models.iter().max_by_key(|set| set.n())?;
+    let sizes: Vec<(usize, &str)> =
+        models.iter().filter_map(|set| Some((set.size()?, set.source.as_str()))).collect();
+    let (least, smallest) = *sizes.iter().min_by_key(|(n, _)| *n)?;
+    let (most, largest) = *sizes.iter().max_by_key(|(n, _)| *n)?;
     let asked: Vec<&str> = question
         .selection
         .metrics
@@ -179,20 +191,20 @@ fn unequal(models: &[&SetFacts], question: &Question) -> Option<Finding> {
         })
         .map(|metric| metric.entry().title)
         .collect();
-    (!asked.is_empty() && most.n() as f64 > UNEQUAL * least.n() as f64).then(|| {
+    (!asked.is_empty() && most as f64 > UNEQUAL * least as f64).then(|| {
         Finding::new(
             Kind::UnequalN,
             Severity::Warning,
-            &[&least.source, &most.source],
+            &[smallest, largest],
             format!(
                 "the models have from {} ({}) to {} images ({}), and {} depend on that number",
-                least.n(),
-                least.source,
-                most.n(),
-                most.source,
+                least,
+                smallest,
+                most,
+                largest,
                 asked.join(", ")
             ),
-            format!("Give --limit {} so that each is a sample of equal size", least.n()),
+            format!("Give --limit {} so that each is a sample of equal size", least),
         )
     })
 }

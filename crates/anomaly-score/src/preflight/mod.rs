@@ -20,7 +20,7 @@ use serde::Serialize;
 
 pub use facts::{Colour, ImageFacts, Look, Seen};
 pub use finding::{Concerned, Finding, Kind, Severity};
-pub use set::{FileType, Options, Role, SetFacts, SetSummary};
+pub use set::{Basis, FileType, Options, Role, SetFacts, SetSummary};
 
 use crate::evaluate::{Conventions, Selection};
 use crate::report::layout::wrapped;

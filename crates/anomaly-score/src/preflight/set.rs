@@ -52,6 +52,22 @@ pub struct SetFacts {
     pub images: Vec<ImageFacts>,
     /// What could not be read, in the same order.
     pub skipped: Vec<Skipped>,
+    /// Whether there are images at all, or only numbers made of them.
+    pub basis: Basis,
+}
+
+/// What is known of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// Its files.
+    Images,
+    /// A table of measurements: content hashes, sizes, modes.
+    Table,
+    /// Features or statistics, which know nothing of single images.
+    Numbers {
+        /// How many images they are of, if they say so.
+        n: Option<usize>,
+    },
 }
 
 impl SetFacts {
@@ -113,7 +129,7 @@ impl SetFacts {
         let (mut images, mut skipped) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
         images.sort_by(|a: &ImageFacts, b| a.path.cmp(&b.path));
         skipped.sort();
-        Ok(SetFacts { source: source.name().to_owned(), role, images, skipped })
+        Ok(SetFacts { source: source.name().to_owned(), role, images, skipped, basis: Basis::Images })
     }
 
     /// What a table knows: content hash, size and mode of every image.
@@ -127,10 +143,25 @@ impl SetFacts {
             role,
             images,
             skipped: table.skipped().to_vec(),
+            basis: Basis::Table,
         })
     }
 
-    /// Number of images that were read.
+    /// A file of features or statistics, of `n` images if it says so.
+    pub fn of_numbers(source: &str, role: Role, n: Option<usize>) -> SetFacts {
+        let basis = Basis::Numbers { n };
+        SetFacts { source: source.to_owned(), role, images: Vec::new(), skipped: Vec::new(), basis }
+    }
+
+    /// Number of images the set is of; `None` for statistics that do not say so.
+    pub fn size(&self) -> Option<usize> {
+        match self.basis {
+            Basis::Numbers { n } => n,
+            _ => Some(self.images.len()),
+        }
+    }
+
+    /// Number of images that were read or stand in the table.
     pub fn n(&self) -> usize {
         self.images.len()
     }
@@ -142,7 +173,7 @@ impl SetFacts {
 
     /// Whether the set is known by its pixels and files.
     pub(super) fn is_seen(&self) -> bool {
-        self.images.iter().all(|image| image.seen.is_some())
+        self.basis == Basis::Images && self.images.iter().all(|image| image.seen.is_some())
     }
 
     /// Median over the images that have the value.
@@ -188,7 +219,7 @@ impl SetFacts {
         SetSummary {
             source: self.source.clone(),
             role: self.role,
-            n: self.n(),
+            n: self.size(),
             skipped: self.skipped.len(),
             file_types: types,
             width_median: self.median(|image| Some(f64::from(image.width))),
@@ -212,8 +243,8 @@ pub struct SetSummary {
     pub source: String,
     /// What it is in the comparison.
     pub role: Role,
-    /// Images that were read.
-    pub n: usize,
+    /// Images that were read or stand in the table; `None` for statistics that do not say so.
+    pub n: Option<usize>,
     /// Files that could not be.
     pub skipped: usize,
     /// Types of files, the most frequent first; `None` for a table.

@@ -72,7 +72,13 @@ fn set(source: &str, role: Role, files: impl IntoIterator<Item = Vec<u8>>) -> Se
         let picture = decode(&raw, &Limits::default()).unwrap();
         ImageFacts::of(&format!("{i:03}"), &raw, &picture)
     });
-    SetFacts { source: source.into(), role, images: images.collect(), skipped: Vec::new() }
+    SetFacts {
+        source: source.into(),
+        role,
+        images: images.collect(),
+        skipped: Vec::new(),
+        basis: Basis::Images,
+    }
 }
 
 fn reference(files: impl IntoIterator<Item = Vec<u8>>) -> SetFacts {
@@ -492,6 +498,7 @@ fn too_few_images_are_said_for_each_metric() {
 fn what_a_table_does_not_know_is_said() {
     let mut table = images_of_model();
     table.images.iter_mut().for_each(|image| image.seen = None);
+    table.basis = Basis::Table;
     let unknown = expect(Kind::UnknownFacts, Severity::Note, &[], &[photos(), table.clone()]);
     assert!(unknown.message.contains("near-duplicates, file types"), "{}", unknown.message);
     // Content and size it has.
@@ -500,6 +507,13 @@ fn what_a_table_does_not_know_is_said() {
     let mut findings = kinds(&found(&[photos(), table]));
     findings.sort_unstable();
     assert_eq!(findings, [Kind::SharedImages, Kind::SizesDiffer, Kind::UnknownFacts]);
+
+    // Features know how many they are, statistics not even that.
+    let numbers = |n| SetFacts::of_numbers("mu-sigma.npz", Role::Reference, n);
+    assert_eq!(kinds(&found(&[numbers(Some(20)), images_of_model()])), [Kind::SmallN, Kind::UnknownFacts]);
+    let of_statistics = found(&[numbers(None), images_of_model()]);
+    assert_eq!(kinds(&of_statistics), [Kind::UnknownFacts]);
+    assert!(of_statistics[0].message.contains("of images it does not count"), "{of_statistics:#?}");
 }
 
 #[test]

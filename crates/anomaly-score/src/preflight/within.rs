@@ -2,7 +2,7 @@
 
 use super::copies::{self, Pair};
 use super::finding::{Concerned, Finding, Kind, Severity};
-use super::set::SetFacts;
+use super::set::{Basis, SetFacts};
 use super::{Question, images};
 
 /// Share of copies in a set above which they are more than a note.
@@ -17,6 +17,9 @@ const TRACES_OF_IMAGE: f64 = 0.25;
 const TRACES_SHARE: f64 = 0.1;
 
 pub(super) fn findings(set: &SetFacts, question: &Question) -> Vec<Finding> {
+    if matches!(set.basis, Basis::Numbers { .. }) {
+        return vec![of_numbers(set)];
+    }
     let found = [
         duplicates(set),
         near_duplicates(set),
@@ -215,6 +218,23 @@ fn enlarged(set: &SetFacts, question: &Question) -> Option<Finding> {
             "Nothing to do where both sets are alike; a network made for small images sees more of them",
         )
     })
+}
+
+fn of_numbers(set: &SetFacts) -> Finding {
+    let size = match set.size() {
+        Some(n) => format!("of {}", images(n)),
+        None => "of images it does not count".to_owned(),
+    };
+    Finding::new(
+        Kind::UnknownFacts,
+        Severity::Note,
+        &[&set.source],
+        format!(
+            "{} holds numbers {size} and no image: copies, files, sizes and colours are unknown",
+            set.source
+        ),
+        "Run `anomaly-score preflight` on the images themselves, if they are to be had",
+    )
 }
 
 fn unknown(set: &SetFacts) -> Option<Finding> {

@@ -34,9 +34,11 @@ fn row(set: &SetSummary) -> Vec<String> {
     });
     vec![
         role.to_owned(),
-        set.n.to_string(),
+        set.n.map_or("-".to_owned(), |n| n.to_string()),
         files,
-        format!("{}×{}", number(set.width_median, 0), number(set.height_median, 0)),
+        set.width_median.map_or("-".to_owned(), |_| {
+            format!("{}×{}", number(set.width_median, 0), number(set.height_median, 0))
+        }),
         number(set.jpeg_quality_median, 0),
         number(set.jpeg_traces_median, 2),
         set.source.clone(),
