@@ -141,6 +141,10 @@ pub(crate) struct Metrics {
     /// counts as its training images
     #[arg(long, value_name = "IMAGES")]
     pub(crate) held_out: Option<PathBuf>,
+    /// Every metric and AS-i by class too. Classes are the first folders below each source, or the columns `path` and `class`
+    /// of a CSV (with `source` where two sets name images alike)
+    #[arg(long, value_name = "FILE.csv", num_args = 0..=1)]
+    pub(crate) by_class: Option<Option<PathBuf>>,
     /// Bootstrap resamples for standard errors and intervals, 0 for none [default: 200, but none for a metric that
     /// would take long]
     #[arg(long, value_name = "N")]

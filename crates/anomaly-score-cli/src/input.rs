@@ -81,6 +81,21 @@ impl Input {
         }
     }
 
+    /// The source as results call it, and the paths of its images.
+    pub(crate) fn paths(&self) -> Result<(String, Vec<String>)> {
+        Ok(match self {
+            Input::Images(source) => {
+                (source.name().to_owned(), source.entries().iter().map(|e| e.path().to_owned()).collect())
+            }
+            Input::Table(table, _) => {
+                let paths = table.scores()?.map(|image| Ok(image?.path)).collect::<Result<_>>()?;
+                (table.settings().source.clone(), paths)
+            }
+            Input::Features(matrix, _) => (self.name(), matrix.paths().unwrap_or_default().to_vec()),
+            Input::Statistics(..) => (self.name(), Vec::new()),
+        })
+    }
+
     /// What is to be said of a file that was read.
     pub(crate) fn unknown_origin(&self, loader: &Loader) -> Option<Warning> {
         let (Input::Features(_, path) | Input::Statistics(_, path)) = self else { return None };

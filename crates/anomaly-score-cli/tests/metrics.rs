@@ -269,6 +269,57 @@ fn files_of_statistics_and_features_are_sets() {
     );
 }
 
+/// By sub-folders, of a table too, and by a file, for one model and for several.
+#[test]
+fn classes_are_reported_one_by_one() {
+    let home = TempDir::new().unwrap();
+    for (name, seeds) in
+        [("real/a", 0..7), ("real/b", 7..14), ("fake/a", 14..20), ("fake/b", 20..26), ("fake/c", 26..28)]
+    {
+        folder(&home, name, seeds);
+    }
+    let path = |name: &str| home.path().join(name).display().to_string();
+    let (real, fake, json, table) = (path("real"), path("fake"), path("r.json"), path("fake.parquet"));
+    let run_json = |args: &[&str]| -> (Value, String) {
+        let output =
+            run(&home, &[&["compare"][..], args, &["--json", &json, "--permutations", "9"], &SHORT].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        (serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap(), text(&output.stdout))
+    };
+    let (of_folders, shown) = run_json(&[&real, &fake, "--metrics", "as,asw", "--by-class"]);
+    assert!(shown.contains("By class (2 in both sets)"), "{shown}");
+    assert!(shown.contains("only in the generated set, without reference images: c"), "{shown}");
+    let classes = of_folders["classes"].as_array().unwrap();
+    let names: Vec<&str> = classes.iter().map(|c| c["class"].as_str().unwrap()).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    assert!(
+        classes[0]["anomaly_score"]["value"].is_f64()
+            && classes[0]["anomaly_score_i_generated"]["ci_low"].is_f64()
+    );
+    assert_eq!((&classes[1]["n_reference"], &classes[1]["n_generated"]), (&7.into(), &6.into()));
+    assert!(classes[1]["metrics"][1]["ci_low"].is_f64() && classes[2]["note"].is_string());
+
+    let output = run(&home, &[&["measure", &fake, "-o", &table][..], &SHORT[..6]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let csv = path("classes.csv");
+    let rows = ["a", "b", "c"]
+        .iter()
+        .zip([0..20, 7..26, 26..28])
+        .flat_map(|(class, seeds)| seeds.map(move |seed| format!("{class}/{seed:03}.png,{class}")));
+    fs::write(&csv, format!("path,class\n{}\n", rows.collect::<Vec<_>>().join("\n"))).unwrap();
+    let (of_file, _) = run_json(&[&real, &table, "--metrics", "as,asw", "--by-class", &csv]);
+    assert_eq!(of_file["classes"], of_folders["classes"]);
+    let (of_models, shown) =
+        run_json(&[&real, &fake, &table, "--metrics", "asw", "--by-class", "--pair-permutations", "9"]);
+    assert_eq!(of_models["models"][1]["classes"][0]["n_generated"], 6);
+    assert!(shown.contains("model 2: By class"), "{shown}");
+
+    let output =
+        run(&home, &["compare", &real, &path("fake/a"), "--by-class", "--metrics", "fd", "--no-cache"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("--by-class: no image has a class"), "{}", text(&output.stderr));
+}
+
 #[test]
 fn several_models_are_told_apart() {
     let home = TempDir::new().unwrap();

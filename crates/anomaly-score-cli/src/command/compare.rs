@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use anomaly_score::evaluate::{FeatureSet, Options, Preset, Selection, Side, compare_models};
+use anomaly_score::evaluate::{
+    ClassFile, Classes, FeatureSet, Options, Preset, Selection, Side, compare_models, evaluate_classes,
+};
 use anomaly_score::measure::{FEATURES_ONLY, protocol};
 use anomaly_score::report::{Models, Report, Warning, csv, json, terminal, terminal_of_models};
 use anomaly_score::set_metric::PermutationOptions;
@@ -44,6 +46,11 @@ pub(crate) fn compare(
         TextOutput::of(path).check()?;
     }
     let selection = Selection::of(&score.metrics.metrics)?;
+    let classes = match &score.metrics.by_class {
+        None => None,
+        Some(None) => Some(Classes::Folders),
+        Some(Some(path)) => Some(Classes::File(ClassFile::read(path)?)),
+    };
     let moments = !selection.claims && selection.metrics.iter().all(|m| m.reads_reference_moments());
     let (reference, generated) = inputs(moments)?;
     let held_out = score.metrics.held_out.as_deref().map(Input::open).transpose()?;
@@ -61,6 +68,19 @@ pub(crate) fn compare(
         bail!("--images: lists the images of one model; compare each model by itself for it");
     }
     let all: Vec<&Input> = std::iter::once(&reference).chain(&generated).chain(&held_out).collect();
+    let is_statistics = |input: &&Input| matches!(input, Input::Statistics(..));
+    if let (true, Some(input)) =
+        (classes.is_some(), std::iter::once(&reference).chain(&generated).find(is_statistics))
+    {
+        bail!("--by-class: {} holds mean and covariance of all classes together", input.name());
+    }
+    if let Some(classes) = &classes {
+        let (source, paths) = reference.paths()?;
+        for model in &generated {
+            let (of_model, model_paths) = model.paths()?;
+            classes.require_common([(&source, &paths), (&of_model, &model_paths)])?;
+        }
+    }
     let scorable = std::iter::once(&reference).chain(&generated).all(Input::can_have_scores);
     let scored = selection.needs_scores() && (scorable || selection.names_scores());
     let wanted = if scored { measuring.method.constants() } else { protocol(FEATURES_ONLY) };
@@ -130,7 +150,7 @@ pub(crate) fn compare(
             reports.push(report);
         }
         let mut pairs = Vec::new();
-        if several || selection.is_more_than_score() {
+        if several || classes.is_some() || selection.is_more_than_score() {
             let held_out = match &held_out {
                 Some(layers) => Some(FeatureSet::read(&layers[layer], "held out")?),
                 None => None,
@@ -142,7 +162,23 @@ pub(crate) fn compare(
                 models.iter().zip(&sets).filter_map(|(model, set)| model.side(set)).collect();
             if let Some(reference) = reference.side(&of_reference) {
                 for (report, &generated) in reports.iter_mut().zip(&sides) {
-                    report.evaluate(reference, generated, held_out.as_ref(), &options)?;
+                    if several || selection.is_more_than_score() {
+                        report.evaluate(reference, generated, held_out.as_ref(), &options)?;
+                    }
+                    if let (Some(classes), Side::Images(reference), Side::Images(generated)) =
+                        (&classes, reference, generated)
+                    {
+                        let held_out = held_out.as_ref();
+                        let found = evaluate_classes(
+                            reference,
+                            generated,
+                            held_out,
+                            classes,
+                            &permutations,
+                            &options,
+                        )?;
+                        report.add_classes(found);
+                    }
                 }
                 if several {
                     pairs = compare_models(reference, &sides, &options, score.metrics.pair_permutations)?;

@@ -127,8 +127,13 @@ impl CsvTable {
         Ok((CsvTable { name: format!("{} with {}", self.name, images.name), columns, rows }, left_out))
     }
 
+    /// Whether some column is called `name`.
+    pub(crate) fn has_column(&self, name: &str) -> bool {
+        self.columns.iter().any(|column| column == name)
+    }
+
     /// Where the column called `name` is.
-    pub(super) fn column(&self, name: &str) -> Result<usize> {
+    pub(crate) fn column(&self, name: &str) -> Result<usize> {
         let mut places = self.columns.iter().enumerate().filter(|(_, c)| *c == name).map(|(i, _)| i);
         match (places.next(), places.next()) {
             (Some(place), None) => Ok(place),
@@ -164,12 +169,12 @@ impl CsvTable {
     }
 
     /// The texts of a column.
-    pub(super) fn texts(&self, column: usize) -> impl Iterator<Item = &str> {
+    pub(crate) fn texts(&self, column: usize) -> impl Iterator<Item = &str> {
         self.rows.iter().map(move |row| row.cells[column].as_str())
     }
 
     /// Where row `i` is in its file.
-    pub(super) fn line(&self, i: usize) -> u64 {
+    pub(crate) fn line(&self, i: usize) -> u64 {
         self.rows[i].line
     }
 }

@@ -18,7 +18,11 @@ pub struct FeatureSet {
     places: Vec<usize>,
     /// Paths, in the order of the table.
     pub(super) paths: Vec<String>,
-    /// Complexity and vulnerability where both are defined.
+    /// AS-i, in the order of the table.
+    pub(super) scores_i: Vec<Option<f64>>,
+    /// Complexity and vulnerability in the order of the table, where both are defined.
+    points_by_place: Vec<Option<Point>>,
+    /// The same, of those that have them, in an order that does not depend on names.
     pub(super) points: Vec<Point>,
 }
 
@@ -31,23 +35,44 @@ impl FeatureSet {
         let settings = table.settings().clone();
         let dim = settings.backbone.feature_dim as usize;
         let mut values = Vec::with_capacity(table.len() * dim);
-        let (mut paths, mut points) = (Vec::with_capacity(table.len()), Vec::with_capacity(table.len()));
+        let mut paths = Vec::with_capacity(table.len());
+        let (mut scores_i, mut points_by_place) = (Vec::new(), Vec::new());
         for row in table.rows()? {
             let row = row?;
             let scores = &row.measurement.scores;
-            if let (Some(complexity), Some(vulnerability)) = (scores.complexity, scores.vulnerability) {
-                points.push(Point { complexity, vulnerability });
-            }
+            let point = scores.complexity.zip(scores.vulnerability);
+            points_by_place
+                .push(point.map(|(complexity, vulnerability)| Point { complexity, vulnerability }));
+            scores_i.push(scores.anomaly_score_i);
             values.extend_from_slice(&row.measurement.feature);
             paths.push(row.path);
         }
         let features = Features::new(name, &values, dim)?;
         let places = row_order(features);
         let values = places.iter().flat_map(|&place| features.row(place)).copied().collect();
-        points.sort_unstable_by(|a, b| {
-            a.complexity.total_cmp(&b.complexity).then(a.vulnerability.total_cmp(&b.vulnerability))
-        });
-        Ok(FeatureSet { name, settings, dim, values, places, paths, points })
+        let points = in_order(&points_by_place);
+        Ok(FeatureSet { name, settings, dim, values, places, paths, scores_i, points_by_place, points })
+    }
+
+    /// The images at `places` of the table, ascending, as if it held no others.
+    pub(super) fn part(&self, places: &[usize]) -> FeatureSet {
+        let mut new = vec![None; self.paths.len()];
+        places.iter().enumerate().for_each(|(i, &place)| new[place] = Some(i));
+        let kept: Vec<(usize, usize)> =
+            self.places.iter().enumerate().filter_map(|(row, &place)| Some((row, new[place]?))).collect();
+        let points_by_place: Vec<_> = places.iter().map(|&place| self.points_by_place[place]).collect();
+        let row = |row: usize| &self.values[row * self.dim..(row + 1) * self.dim];
+        FeatureSet {
+            name: self.name,
+            settings: self.settings.clone(),
+            dim: self.dim,
+            values: kept.iter().flat_map(|&(r, _)| row(r)).copied().collect(),
+            places: kept.iter().map(|&(_, place)| place).collect(),
+            paths: places.iter().map(|&place| self.paths[place].clone()).collect(),
+            scores_i: places.iter().map(|&place| self.scores_i[place]).collect(),
+            points: in_order(&points_by_place),
+            points_by_place,
+        }
     }
 
     /// How the images were measured.
@@ -90,6 +115,15 @@ impl FeatureSet {
         rows.sort_unstable_by_key(|&row| self.places[row]);
         rows.into_iter().map(|row| by_row[row].clone()).collect()
     }
+}
+
+/// The defined points, from the smallest to the largest.
+fn in_order(points: &[Option<Point>]) -> Vec<Point> {
+    let mut points: Vec<Point> = points.iter().flatten().copied().collect();
+    points.sort_unstable_by(|a, b| {
+        a.complexity.total_cmp(&b.complexity).then(a.vulnerability.total_cmp(&b.vulnerability))
+    });
+    points
 }
 
 /// A set of which only mean and covariance are known, as published statistics files have them.

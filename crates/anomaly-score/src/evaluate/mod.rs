@@ -1,6 +1,7 @@
 //! Every set metric of two tables: value, interval, null floor, and why any of them is missing.
 
 mod claims;
+mod classes;
 mod features;
 mod held_out;
 mod metric;
@@ -16,6 +17,7 @@ mod tests;
 use serde::Serialize;
 
 pub use claims::{Claim, Claims};
+pub use classes::{ByClass, ClassFile, ClassResult, Classes, evaluate_classes};
 pub use features::{FeatureSet, SetStatistics, Side, of_a_file, reads_spatial};
 pub use metric::{Direction, Entry, METRICS, Metric, Selection};
 pub use models::{PairResult, compare_models};
@@ -92,12 +94,21 @@ pub struct Options {
     pub seed: u64,
     /// What the metrics leave to convention.
     pub conventions: Conventions,
+    /// Multiplications that an interval, a floor or a test not asked for by number may take; [`AFFORDABLE`].
+    pub affordable: f64,
 }
 
 impl Options {
     /// Of `selection`, all else as usual.
     pub fn new(selection: Selection, seed: u64) -> Self {
-        Options { selection, bootstrap: None, null_splits: None, seed, conventions: Conventions::default() }
+        Options {
+            selection,
+            bootstrap: None,
+            null_splits: None,
+            seed,
+            conventions: Conventions::default(),
+            affordable: AFFORDABLE,
+        }
     }
 }
 
@@ -196,7 +207,7 @@ pub fn evaluate(
     let (Side::Images(reference), Side::Images(generated)) = (reference, generated) else {
         return statistics::evaluate(reference, generated, options);
     };
-    let Options { selection, bootstrap, null_splits, seed, conventions } = options;
+    let Options { selection, bootstrap, seed, conventions, affordable, .. } = options;
     let settings = reference.settings();
     if let Some(held_out) = held_out {
         settings.require_same_features("the reference set", held_out.settings(), "the held-out set")?;
@@ -212,7 +223,13 @@ pub fn evaluate(
         true => [reference.in_table_order(), generated.in_table_order()],
         false => [Vec::new(), Vec::new()],
     };
-    let resampling = Resampling { conventions, resamples: *bootstrap, confidence: CONFIDENCE, seed: *seed };
+    let resampling = Resampling {
+        conventions,
+        resamples: *bootstrap,
+        confidence: CONFIDENCE,
+        seed: *seed,
+        affordable: *affordable,
+    };
 
     let mut metrics = Vec::with_capacity(selection.metrics.len());
     let mut with_floor = Vec::new();
@@ -261,7 +278,7 @@ pub fn evaluate(
         }
         metrics.push((metric, result));
     }
-    for (metric, floor) in floors(&with_floor, r, g.n(), conventions, *null_splits, *seed) {
+    for (metric, floor) in floors(&with_floor, r, g.n(), options) {
         let place = metrics.iter_mut().find(|(other, _)| *other == metric);
         if let Some((_, result)) = place {
             match floor {

@@ -402,3 +402,126 @@ fn statistics_stand_for_a_set() {
         "{pairs:?}"
     );
 }
+
+fn in_class(class: &str, rows: Vec<Row>) -> Vec<Row> {
+    rows.into_iter().map(|row| Row { path: format!("{class}/{}", row.path), ..row }).collect()
+}
+
+fn by_class(reference: &[Row], generated: &[Row], classes: &Classes, words: &[&str]) -> Result<ByClass> {
+    let options = Options::new(Selection::of(words).unwrap(), 7);
+    let permutations = PermutationOptions { permutations: 99, seed: 7 };
+    evaluate_classes(&set(reference), &set(generated), None, classes, &permutations, &options)
+}
+
+/// The whole set as one class is the whole set, in every bit.
+#[test]
+fn one_class_has_the_results_of_the_whole() {
+    let (real, fake) =
+        (in_class("cat", images("r", 40, 0.0, 1.0)), in_class("cat", images("g", 30, 0.3, 0.6)));
+    let pooled = run(&real, &fake, &["all"], |_| {});
+    let found = by_class(&real, &fake, &Classes::Folders, &["all"]).unwrap();
+    assert_eq!((found.classes.len(), found.unclassified), (1, [0, 0]));
+    let class = &found.classes[0];
+    assert_eq!((class.class.as_str(), class.n_reference, class.n_generated), ("cat", 40, 30));
+    assert_eq!(class.metrics, pooled.metrics);
+}
+
+/// Classes are told by name alone: under other names, among others, in another order, each has the same results; so has one that
+/// is measured by itself.
+#[test]
+fn classes_do_not_see_each_other() {
+    let sets = |[a, b, c]: [&str; 3]| {
+        let real = [
+            in_class(a, images("ra", 30, 0.0, 1.0)),
+            in_class(b, images("rb", 20, 1.0, 1.0)),
+            in_class(c, images("rc", 12, 2.0, 1.0)),
+            images("none", 3, 0.0, 1.0),
+        ];
+        let fake = [
+            in_class(a, images("ga", 25, 0.2, 1.0)),
+            in_class(b, images("gb", 1, 1.0, 1.0)),
+            in_class("zebra", images("gz", 9, 2.0, 1.0)),
+        ];
+        (real.concat(), fake.concat())
+    };
+    let words = ["as", "fd", "prdc", "kd"];
+    let of = |names: [&str; 3]| {
+        let (real, fake) = sets(names);
+        by_class(&real, &fake, &Classes::Folders, &words).unwrap()
+    };
+    let (found, renamed) = (of(["ant", "bee", "cow"]), of(["x", "a", "m"]));
+    assert_eq!(found.unclassified, [3, 0]);
+    let class = |of: &ByClass, name: &str| of.classes.iter().find(|c| c.class == name).unwrap().clone();
+    for (old, new) in [("ant", "x"), ("bee", "a"), ("cow", "m"), ("zebra", "zebra")] {
+        let renamed = ClassResult { class: old.into(), ..class(&renamed, new) };
+        assert_eq!(class(&found, old), renamed);
+    }
+    let alone = by_class(
+        &in_class("ant", images("ra", 30, 0.0, 1.0)),
+        &in_class("ant", images("ga", 25, 0.2, 1.0)),
+        &Classes::Folders,
+        &words,
+    );
+    assert_eq!(alone.unwrap().classes[0], class(&found, "ant"));
+
+    let small = class(&found, "bee");
+    assert_eq!((small.n_generated, small.anomaly_score), (1, None));
+    assert!(small.metrics.iter().all(|m| m.value.is_none() && m.note.is_some()), "{:?}", small.metrics);
+    let ant = class(&found, "ant");
+    assert!(ant.anomaly_score.unwrap().p_value.is_some() && ant.metrics[1].null_mean.is_some());
+    for (name, note) in
+        [("cow", "no generated images of this class"), ("zebra", "no reference images of this class")]
+    {
+        let class = class(&found, name);
+        assert_eq!((class.note.as_deref(), class.metrics.len()), (Some(note), 0));
+    }
+}
+
+#[test]
+fn classes_come_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("classes.csv");
+    let read = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        ClassFile::read(&path)
+    };
+    let rows = images("r", 4, 0.0, 1.0);
+    let text = "class,path\na,./r000.png\nb,r001.png\na,r002.png\n,r003.png\n";
+    let classes = Classes::File(read(text).unwrap());
+    let found = by_class(&rows, &rows, &classes, &["asw"]).unwrap();
+    let sizes: Vec<_> = found.classes.iter().map(|c| (c.class.as_str(), c.n_generated)).collect();
+    assert_eq!((sizes, found.unclassified), (vec![("a", 2), ("b", 1)], [1, 1]));
+
+    let of_sources = read("path,class,source\nx.png,a,photos\nx.png,b,samples\nx.png,c,\n").unwrap();
+    let of_sources = Classes::File(of_sources);
+    let of = |source: &str| of_sources.of(source, "x.png");
+    assert_eq!((of("photos"), of("samples"), of("other")), (Some("a"), Some("b"), Some("c")));
+
+    let said = |text: &str| read(text).unwrap_err().to_string().replace(&path.display().to_string(), "F");
+    assert_eq!(said("path,kind\na,b\n"), "F: has no such column; expected \"class\", found path, kind");
+    assert_eq!(
+        said("path,class\nx,a\nx,b\n"),
+        "F: names an image twice; expected one class an image, found x of a, and in line 3 of b. If they are images of \
+         different sets, add a column source"
+    );
+    let e = ClassFile::read(folder.path()).unwrap_err().to_string();
+    assert!(e.ends_with("found a folder. Put --by-class behind the image sources"), "{e}");
+}
+
+#[test]
+fn sets_without_common_classes_are_refused() {
+    let (real, fake) = (in_class("cat", images("r", 3, 0.0, 1.0)), in_class("dog", images("g", 3, 0.0, 1.0)));
+    let said = |real: &[Row], fake: &[Row]| {
+        by_class(real, fake, &Classes::Folders, &["fd"]).unwrap_err().to_string()
+    };
+    assert_eq!(
+        said(&real, &fake),
+        "--by-class: the sets have no class in common; expected the classes of images: cat, found those of images: dog. \
+         Name the folder that holds the classes, or give them by --by-class FILE.csv"
+    );
+    assert_eq!(
+        said(&real, &images("g", 3, 0.0, 1.0)),
+        "images: --by-class: no image has a class; expected images in sub-folders that are named for their class, found \
+         paths like g000.png"
+    );
+}

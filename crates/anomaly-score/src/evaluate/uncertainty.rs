@@ -2,7 +2,7 @@
 
 use super::metric::{METRICS, Metric};
 use super::pair::{Outcome, Over, Pair};
-use super::{Conventions, KernelConvention};
+use super::{Conventions, KernelConvention, Options};
 use crate::set_metric::ks2d::PooledSamples;
 use crate::set_metric::{
     FactoredGaussian, Features, Gaussian, Moments, Point, frechet_distance_factored, sliced_wasserstein,
@@ -47,15 +47,22 @@ impl Interval {
     }
 }
 
-/// How many resamples or splits there will be: those asked for, else `usual` where that is affordable; the note is why
-/// there are none.
-fn affordable(asked: Option<u32>, usual: u32, one: f64, besides: f64, option: &str) -> Outcome<u32> {
+/// How many resamples or splits there will be: those asked for, else `usual` where that takes `at_most` so many
+/// multiplications; the note is why there are none.
+fn affordable(
+    asked: Option<u32>,
+    usual: u32,
+    one: f64,
+    besides: f64,
+    option: &str,
+    at_most: f64,
+) -> Outcome<u32> {
     match asked {
         Some(0) => Err(format!("{option} 0")),
         Some(count) => Ok(count),
         None => {
             let operations = one * (f64::from(usual) + besides);
-            if operations <= AFFORDABLE {
+            if operations <= at_most {
                 return Ok(usual);
             }
             Err(format!(
@@ -72,6 +79,7 @@ pub(super) struct Resampling<'a> {
     pub(super) resamples: Option<u32>,
     pub(super) confidence: f64,
     pub(super) seed: u64,
+    pub(super) affordable: f64,
 }
 
 impl Resampling<'_> {
@@ -233,7 +241,7 @@ impl Resampling<'_> {
 
     fn count(&self, one: f64, sizes: &[usize]) -> Outcome<u32> {
         let jackknife: usize = sizes.iter().map(|&n| n.min(JACKKNIFE)).sum();
-        affordable(self.resamples, RESAMPLES, one, jackknife as f64 + 1.0, "--bootstrap")
+        affordable(self.resamples, RESAMPLES, one, jackknife as f64 + 1.0, "--bootstrap", self.affordable)
             .map_err(|why| format!("no interval: {why}"))
     }
 
@@ -260,21 +268,21 @@ pub(super) fn parts(n_reference: usize, n_generated: usize) -> [usize; 2] {
     [n_reference - generated, generated]
 }
 
-/// Null floors of `metrics` by splitting `reference`, all on the same splits; `asked`: how many, `None` for [`SPLITS`] where
-/// affordable.
+/// Null floors of `metrics` by splitting `reference`, all on the same splits; as many as `options` ask for, else [`SPLITS`]
+/// where affordable.
 pub(super) fn floors(
     metrics: &[Metric],
     reference: Features,
     n_generated: usize,
-    conventions: &Conventions,
-    asked: Option<u32>,
-    seed: u64,
+    options: &Options,
 ) -> Vec<(Metric, Floor)> {
+    let (conventions, asked, seed) = (&options.conventions, options.null_splits, options.seed);
     let dim = reference.dim();
     let parts = parts(reference.n(), n_generated);
     let count = |metric: Metric| {
         let one = operations(metric, conventions, parts[0], parts[1], dim);
-        affordable(asked, SPLITS, one, 0.0, "--null-splits").map_err(|why| format!("no null floor: {why}"))
+        affordable(asked, SPLITS, one, 0.0, "--null-splits", options.affordable)
+            .map_err(|why| format!("no null floor: {why}"))
     };
     let counts: Vec<(Metric, Outcome<u32>)> = metrics.iter().map(|&m| (m, count(m))).collect();
     let taken: Vec<Metric> = counts.iter().filter(|(_, c)| c.is_ok()).map(|(m, _)| *m).collect();
@@ -353,13 +361,16 @@ mod tests {
 
     #[test]
     fn what_takes_long_is_done_only_if_asked_for() {
-        assert_eq!(affordable(None, 200, 1e6, 41.0, "--bootstrap"), Ok(200));
+        assert_eq!(affordable(None, 200, 1e6, 41.0, "--bootstrap", AFFORDABLE), Ok(200));
         assert_eq!(
-            affordable(None, 200, 1e10, 41.0, "--bootstrap").unwrap_err(),
+            affordable(None, 200, 1e10, 41.0, "--bootstrap", AFFORDABLE).unwrap_err(),
             "about 2e12 multiplications are not done unasked; ask with --bootstrap 200"
         );
-        assert_eq!(affordable(Some(50), 200, 1e10, 41.0, "--bootstrap"), Ok(50));
-        assert_eq!(affordable(Some(0), 200, 1.0, 0.0, "--null-splits").unwrap_err(), "--null-splits 0");
+        assert_eq!(affordable(Some(50), 200, 1e10, 41.0, "--bootstrap", AFFORDABLE), Ok(50));
+        assert_eq!(
+            affordable(Some(0), 200, 1.0, 0.0, "--null-splits", AFFORDABLE).unwrap_err(),
+            "--null-splits 0"
+        );
     }
 
     #[test]

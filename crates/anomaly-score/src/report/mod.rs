@@ -5,6 +5,7 @@
 //! [`write_text`] puts such a text on the disk, [`write_features`] a table's features.
 
 mod atomic;
+mod classes;
 mod csv;
 mod features;
 mod json;
@@ -32,7 +33,9 @@ pub use self::warning::{Set, Warning};
 
 pub(crate) use self::warning::SMALL_N;
 use self::warning::{NOISE_FLOOR_LIMIT, SHARED_LIMIT};
-use crate::evaluate::{self, Claims, FeatureSet, ImageColumns, MetricResult, SetStatistics, Side, evaluate};
+use crate::evaluate::{
+    self, ByClass, Claims, ClassResult, FeatureSet, ImageColumns, MetricResult, SetStatistics, Side, evaluate,
+};
 use crate::preflight::Preflight;
 use crate::set_metric::{AnomalyScore, PermutationOptions, Point, anomaly_score};
 use crate::stats::{Summary, quantile};
@@ -72,6 +75,9 @@ pub struct Report {
     /// What was found on the images before they were measured; no key in JSON where it was not looked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preflight: Option<Preflight>,
+    /// The metrics by class; no key in JSON where they were not asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub classes: Option<Vec<ClassResult>>,
     /// The generated images, in byte order of the paths.
     pub images: Vec<ImageReport>,
     /// What makes the numbers above less than they seem, most important first.
@@ -265,6 +271,7 @@ impl Report {
             metrics: Vec::new(),
             claims: None,
             preflight: None,
+            classes: None,
             images,
             warnings,
         })
@@ -287,6 +294,18 @@ impl Report {
             image.columns = Some(columns);
         }
         Ok(())
+    }
+}
+
+impl Report {
+    /// Adds what was found by class, and a warning where images have none.
+    pub fn add_classes(&mut self, found: ByClass) {
+        for (set, count) in [Set::Reference, Set::Generated].into_iter().zip(found.unclassified) {
+            if count > 0 {
+                self.warnings.push(Warning::Unclassified { set, count });
+            }
+        }
+        self.classes = Some(found.classes);
     }
 }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Report;
+use super::classes::classes;
 use super::layout::Align::{Left, Right};
 use super::layout::{aligned, wrapped};
 use super::metrics::{arrow, claims, figures, notes};
@@ -49,6 +50,9 @@ pub fn terminal_of_models(of: &Models) -> String {
         sections.push(pairs(of));
     }
     for (number, report) in (1..).zip(&of.models) {
+        if let Some(found) = &report.classes {
+            sections.push(format!("model {number}: {}", classes(found)));
+        }
         let mut own = notes(&report.metrics);
         own.extend(report.warnings.iter().map(|w| format!("warning: {}: {w}", w.kind())));
         let before = preflight(report).unwrap_or_default();

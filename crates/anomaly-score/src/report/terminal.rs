@@ -1,5 +1,6 @@
 //! The report for people.
 
+use super::classes::classes;
 use super::layout::Align::{Left, Path, Right};
 use super::layout::{aligned, wrapped};
 use super::metrics::{claims, metrics};
@@ -19,6 +20,7 @@ pub fn terminal(report: &Report) -> String {
     if !report.metrics.is_empty() {
         sections.push(metrics(&report.metrics));
     }
+    sections.extend(report.classes.as_deref().map(classes));
     if report.anomaly_score.is_some() || report.images.iter().any(|i| i.vulnerability.is_some()) {
         sections.extend(images(&report.images));
     }

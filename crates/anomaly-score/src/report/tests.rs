@@ -121,6 +121,7 @@ fn report() -> Report {
         metrics: Vec::new(),
         claims: None,
         preflight: None,
+        classes: None,
         images,
         warnings: vec![
             Warning::SameSet { n: 1 },
@@ -138,6 +139,7 @@ fn report() -> Report {
             Warning::AlphaComposited { set: Set::Reference, count: 1 },
             Warning::AlphaComposited { set: Set::Generated, count: 2 },
             Warning::FileOfUnknownOrigin { file: "stats.npz".into(), features: "inception-v3-fid".into() },
+            Warning::Unclassified { set: Set::Generated, count: 2 },
             Warning::CacheUnusable {
                 message: "the cache is locked\x07 by another run; it was not used".into(),
             },
@@ -248,6 +250,72 @@ fn with_metrics() {
     insta::assert_snapshot!("metrics_as_csv", csv(&report.images).unwrap());
     insta::assert_snapshot!("metrics_on_the_terminal", terminal(&report));
     assert!(terminal(&report).lines().all(|line| line.chars().count() <= 100));
+}
+
+/// Classes with every gap there may be.
+fn classes(n: usize) -> Vec<ClassResult> {
+    use crate::stats::MedianInterval;
+    let metrics = report_with_metrics().metrics;
+    let class = |i: usize| ClassResult {
+        class: format!("class {i:03}"),
+        n_reference: 50 + i,
+        n_generated: 40,
+        anomaly_score_i_reference: None,
+        anomaly_score_i_generated: Some(MedianInterval {
+            median: 300.0 + i as f64,
+            ci_low: Some(290.0),
+            ci_high: None,
+            n: 40,
+        }),
+        anomaly_score: None,
+        metrics: metrics
+            .iter()
+            .map(|m| MetricResult { value: m.value.map(|v| v + (i * 7 % 11) as f64 * 0.01), ..m.clone() })
+            .collect(),
+        note: None,
+    };
+    let mut classes: Vec<ClassResult> = (0..n).map(class).collect();
+    classes[1].metrics.iter_mut().for_each(|m| m.value = None);
+    classes[1].anomaly_score_i_generated = None;
+    let one_sided = |name: &str, n_reference, n_generated| ClassResult {
+        class: name.into(),
+        n_reference,
+        n_generated,
+        anomaly_score_i_generated: None,
+        metrics: Vec::new(),
+        note: Some("no images".into()),
+        ..class(0)
+    };
+    classes.push(one_sided("b\u{1b}[2J", 3, 0));
+    classes.push(one_sided("a class of a very long name that tells nothing", 0, 4));
+    classes
+}
+
+#[test]
+fn classes_on_the_terminal() {
+    let few = terminal(&Report { classes: Some(classes(4)), ..report_with_metrics() });
+    let few = &few[few.find("By class").unwrap()..few.find("Generated images").unwrap()];
+    insta::assert_snapshot!(few);
+    let many = terminal(&Report { classes: Some(classes(50)), ..report_with_metrics() });
+    assert!(many.contains("By class (the 40 worst of 50 by "), "{many}");
+    assert!(many.lines().all(|line| line.chars().count() <= 100));
+    assert_eq!(many.lines().filter(|line| line.starts_with("  class 0")).count(), 40);
+    assert!(!many.contains("class 001"), "without a value it is the last");
+}
+
+#[test]
+fn classes_in_json() {
+    let report = Report { classes: Some(classes(2)), ..report_with_metrics() };
+    let value: Value = serde_json::from_str(&json(&report).unwrap()).unwrap();
+    let class = &value["classes"][0];
+    let keys: Vec<&String> = class.as_object().unwrap().keys().collect();
+    let expected = "class n_reference n_generated anomaly_score_i_reference anomaly_score_i_generated anomaly_score \
+                    metrics note";
+    assert_eq!(keys, expected.split(' ').collect::<Vec<_>>());
+    assert_eq!(class["anomaly_score_i_generated"]["median"], 300.0);
+    assert!(
+        class["anomaly_score_i_generated"]["ci_high"].is_null() && value["classes"][2]["note"].is_string()
+    );
 }
 
 /// Three models, and pairs of every outcome.

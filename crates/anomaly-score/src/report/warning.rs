@@ -110,6 +110,13 @@ pub enum Warning {
         /// In words.
         limits: String,
     },
+    /// `unclassified`: images without a class, which are in no entry of `classes`.
+    Unclassified {
+        /// The set.
+        set: Set,
+        /// How many.
+        count: usize,
+    },
     /// `file_of_unknown_origin`: a file of features or statistics, which does not say what made it.
     FileOfUnknownOrigin {
         /// The file.
@@ -135,6 +142,7 @@ impl Warning {
             Warning::AlphaComposited { .. } => "alpha_composited",
             Warning::CacheUnusable { .. } => "cache_unusable",
             Warning::Preset { .. } => "preset",
+            Warning::Unclassified { .. } => "unclassified",
             Warning::FileOfUnknownOrigin { .. } => "file_of_unknown_origin",
             Warning::Demo => "demo",
         }
@@ -233,6 +241,12 @@ impl fmt::Display for Warning {
             ),
             Warning::CacheUnusable { message } => f.write_str(message),
             Warning::Preset { name, limits } => write!(f, "preset {name}: {limits}."),
+            Warning::Unclassified { set, count } => write!(
+                f,
+                "{} no class and entered no result by class. Classes are sub-folders, or what the file of --by-class \
+                 says of a path.",
+                images(*count, &format!("in {set} has"), &format!("in {set} have")),
+            ),
             Warning::FileOfUnknownOrigin { file, features } => write!(
                 f,
                 "{file} does not say which network, layer and resizing made it; it is taken to be of {features}. If it is \
