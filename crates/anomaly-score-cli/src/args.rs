@@ -110,7 +110,8 @@ pub(crate) struct Score {
     /// Write the whole report as JSON; `-` is stdout, which then holds nothing else
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
-    /// Write path, complexity, vulnerability and AS-i of every generated image; `-` as above
+    /// Write path, complexity, vulnerability, AS-i and what metrics say of every generated image, its model first where there
+    /// are several; `-` as above
     #[arg(long, value_name = "FILE.csv")]
     pub(crate) images: Option<PathBuf>,
     /// Measure at once, without looking through the images first (see `preflight`)

@@ -80,7 +80,7 @@ fn all_metrics_are_in_the_report_or_say_why_not() {
     let claims = &report["claims"];
     assert!(claims["complexity"]["p_value"].is_f64() && claims["vulnerability"]["cliffs_delta"].is_f64());
     let csv = fs::read_to_string(&csv).unwrap();
-    let header = "path,complexity,vulnerability,anomaly_score_i,realism,rarity,nearest_reference,nearest_distance,authentic\n";
+    let header = "path,complexity,vulnerability,anomaly_score_i,realism,rarity,nearest_reference,nearest_distance,authentic,memorisation_likelihood\n";
     assert!(csv.starts_with(header), "{csv}");
 }
 
@@ -336,12 +336,36 @@ fn several_models_are_told_apart() {
     assert_eq!((of["models"].as_array().unwrap().len(), of["pairs"].as_array().unwrap().len()), (2, 2));
     assert_eq!(of["models"][1]["generated"]["source"], far);
     assert!(of["pairs"][1]["p_holm"].as_f64().unwrap() >= 0.05);
-    let output = run(&home, &["compare", &real, &near, &far, "--images", "-"]);
+    // The cache has all images; so has one table, each with its model.
+    let output = run(&home, &[&args[..6], &["--pair-permutations", "0", "--images", "-"], &SHORT].concat());
+    let images = text(&output.stdout);
+    let rows: Vec<&str> = images.lines().collect();
+    assert_eq!((rows[0], rows.len()), ("model,path,complexity,vulnerability,anomaly_score_i", 12));
     assert!(
-        text(&output.stderr).contains("--images: lists the images of one model"),
-        "{}",
-        text(&output.stderr)
+        rows[1].starts_with(&format!("{near},008.png,")) && rows[7].starts_with(&format!("{far},014.png,")),
+        "{images}"
     );
+}
+
+/// With held-out images the likelihood of a copy is a column, of each image its own.
+#[test]
+fn copies_stand_out_in_the_table_of_images() {
+    let home = TempDir::new().unwrap();
+    let (train, test) = (folder(&home, "train", 0..12), folder(&home, "test", 12..22));
+    let fake = folder(&home, "fake", 30..36);
+    fs::copy(format!("{train}/003.png"), format!("{fake}/copy.png")).unwrap();
+    let args = ["compare", &train, &fake, "--held-out", &test, "--metrics", "fls,pog", "--images", "-"];
+    let output = run(&home, &[&args[..], &SHORT].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let images = text(&output.stdout);
+    let mut rows = images.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let header = rows.next().unwrap();
+    assert_eq!(header.last(), Some(&"memorisation_likelihood"));
+    let of = |row: &Vec<&str>| row.last().unwrap().parse::<f64>().unwrap();
+    let rows: Vec<Vec<&str>> = rows.collect();
+    let copy = rows.iter().find(|row| row[0] == "copy.png").unwrap();
+    assert!(rows.iter().all(|row| row[0] == "copy.png" || of(row) < of(copy)), "{images}");
+    assert_eq!(copy[4], "", "realism was not asked for");
 }
 
 #[test]

@@ -6,7 +6,9 @@ use anomaly_score::evaluate::{
     ClassFile, Classes, FeatureSet, Options, Preset, Selection, Side, compare_models, evaluate_classes,
 };
 use anomaly_score::measure::{FEATURES_ONLY, protocol};
-use anomaly_score::report::{Models, Report, Warning, csv, json, terminal, terminal_of_models};
+use anomaly_score::report::{
+    Models, Report, Warning, csv, csv_of_models, json, terminal, terminal_of_models,
+};
 use anomaly_score::set_metric::PermutationOptions;
 use anyhow::{Result, bail};
 
@@ -61,11 +63,8 @@ pub(crate) fn compare(
     if score.images.is_some() && !selection.needs_scores() && !selection.has_image_columns() {
         bail!(
             "--images: none of the metrics asked for says anything of a single image; add as (complexity, vulnerability \
-             and AS-i), realism, rarity or authpct to --metrics"
+             and AS-i), realism, rarity, authpct, or with --held-out fls, to --metrics"
         );
-    }
-    if several && score.images.is_some() {
-        bail!("--images: lists the images of one model; compare each model by itself for it");
     }
     let all: Vec<&Input> = std::iter::once(&reference).chain(&generated).chain(&held_out).collect();
     let is_statistics = |input: &&Input| matches!(input, Input::Statistics(..));
@@ -185,17 +184,16 @@ pub(crate) fn compare(
                 }
             }
         }
-        let (as_json, as_text) = if several {
+        let (as_json, as_text, as_csv) = if several {
             let of = Models { models: reports, pairs };
-            (json(&of)?, terminal_of_models(&of))
+            (json(&of)?, terminal_of_models(&of), csv_of_models(&of)?)
         } else {
-            if let Some(paths) = &images_paths {
-                let images = reports.iter().flat_map(|report| &report.images);
-                TextOutput::of(&paths[layer]).write(&csv(images)?)?;
-            }
             let report = &reports[0];
-            (json(report)?, terminal(report))
+            (json(report)?, terminal(report), csv(&report.images)?)
         };
+        if let Some(paths) = &images_paths {
+            TextOutput::of(&paths[layer]).write(&as_csv)?;
+        }
         if let Some(paths) = &json_paths {
             TextOutput::of(&paths[layer]).write(&as_json)?;
         }

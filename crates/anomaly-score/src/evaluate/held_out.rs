@@ -6,6 +6,7 @@ use super::metric::Metric;
 use super::pair::Outcome;
 use crate::set_metric::{
     DataCopyingOptions, Features, Fls, LikelihoodOptions, LikelihoodSets, data_copying, fld, fls,
+    memorisation_likelihood,
 };
 
 /// The sets, and what two metrics share.
@@ -18,6 +19,11 @@ pub(super) struct HeldOut<'a> {
 impl<'a> HeldOut<'a> {
     pub(super) fn new(train: Features<'a>, test: Features<'a>, generated: Features<'a>, seed: u64) -> Self {
         HeldOut { sets: LikelihoodSets { train, test, generated }, seed, fls: OnceCell::new() }
+    }
+
+    /// Memorisation likelihood of each generated image.
+    pub(super) fn memorisation(&self) -> Outcome<Vec<f64>> {
+        memorisation_likelihood(&self.sets, self.seed).map_err(|e| e.to_string())
     }
 
     /// The value of `metric`, one that [`Metric::needs_held_out`].

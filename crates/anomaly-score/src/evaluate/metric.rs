@@ -447,7 +447,17 @@ impl Selection {
 
     /// Whether it asks for what [`ImageColumns`](super::ImageColumns) hold.
     pub fn has_image_columns(&self) -> bool {
+        self.has_neighbour_columns() || self.has_likelihood_column()
+    }
+
+    /// Of them those that the nearest reference images tell.
+    pub(super) fn has_neighbour_columns(&self) -> bool {
         self.metrics.iter().any(|m| matches!(m, Realism | Rarity | Authenticity))
+    }
+
+    /// Of them the memorisation likelihood, which takes held-out images.
+    pub(super) fn has_likelihood_column(&self) -> bool {
+        self.metrics.iter().any(|m| matches!(m, Fls | OverfitGaussians | Fld))
     }
 
     /// Refuses a metric asked for by name that needs held-out images, where there are none.

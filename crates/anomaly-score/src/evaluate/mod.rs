@@ -170,6 +170,9 @@ pub struct ImageColumns {
     pub nearest_distance: Option<f64>,
     /// Whether it is farther away than its own nearest reference image: if not, the image may be a copy.
     pub authentic: Option<bool>,
+    /// Largest log-likelihood, over D, of any reference image under the Gaussian at the image, see
+    /// [`memorisation_likelihood`](crate::set_metric::memorisation_likelihood); higher = more of a copy.
+    pub memorisation_likelihood: Option<f64>,
 }
 
 /// What [`evaluate`] found.
@@ -179,7 +182,8 @@ pub struct Evaluation {
     pub metrics: Vec<MetricResult>,
     /// The paper's claims, if asked for and complexity and vulnerability were measured.
     pub claims: Option<Claims>,
-    /// One entry for every generated image in the order of its table, where realism, rarity or AuthPct are asked for.
+    /// One entry for every generated image in the order of its table, where realism, rarity, AuthPct or a likelihood metric
+    /// are asked for.
     pub images: Option<Vec<ImageColumns>>,
 }
 
@@ -300,7 +304,9 @@ pub fn evaluate(
         } else {
             None
         },
-        images: selection.has_image_columns().then(|| image_columns(&pair, reference, generated)),
+        images: selection
+            .has_image_columns()
+            .then(|| image_columns(selection, &pair, of_three.as_ref(), reference, generated)),
     })
 }
 
@@ -376,9 +382,22 @@ impl MetricResult {
     }
 }
 
-/// Columns of every generated image, in the order of its table; empty where the reference is too small.
-fn image_columns(pair: &Pair, reference: &FeatureSet, generated: &FeatureSet) -> Vec<ImageColumns> {
-    let (realism, rarity, found) = (pair.realism().ok(), pair.rarity().ok(), pair.authenticity().ok());
+/// Columns of every generated image, in the order of its table; each empty where it was not asked for or a set is too small.
+fn image_columns(
+    selection: &Selection,
+    pair: &Pair,
+    of_three: Option<&HeldOut>,
+    reference: &FeatureSet,
+    generated: &FeatureSet,
+) -> Vec<ImageColumns> {
+    let (realism, rarity, found) = match selection.has_neighbour_columns() {
+        true => (pair.realism().ok(), pair.rarity().ok(), pair.authenticity().ok()),
+        false => (None, None, None),
+    };
+    let memorised = match of_three {
+        Some(sets) if selection.has_likelihood_column() => sets.memorisation().ok(),
+        _ => None,
+    };
     let columns: Vec<ImageColumns> = (0..generated.paths.len())
         .map(|i| ImageColumns {
             realism: realism.and_then(|all| all[i]),
@@ -386,6 +405,7 @@ fn image_columns(pair: &Pair, reference: &FeatureSet, generated: &FeatureSet) ->
             nearest_reference: found.map(|f| reference.path(f.nearest[i].index).to_owned()),
             nearest_distance: found.map(|f| f.nearest[i].distance()),
             authentic: found.map(|f| f.is_authentic(i)),
+            memorisation_likelihood: memorised.as_ref().map(|all| all[i]),
         })
         .collect();
     generated.to_table_order(&columns)

@@ -23,7 +23,7 @@ mod tests;
 use serde::Serialize;
 
 pub use self::atomic::{write_bytes, write_text};
-pub use self::csv::csv;
+pub use self::csv::{csv, csv_of_models};
 pub use self::features::write_features;
 pub use self::json::json;
 pub use self::models::{Models, terminal_of_models};

@@ -236,6 +236,7 @@ fn report_with_metrics() -> Report {
             nearest_reference: Some(format!("photos, {i}.jpg")),
             nearest_distance: Some(i as f64 / 4.0),
             authentic: Some(i > 0),
+            memorisation_likelihood: Some(-1.25),
         });
     }
     report.images.truncate(5);
