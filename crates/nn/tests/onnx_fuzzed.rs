@@ -143,3 +143,26 @@ fn nothing_tiled_to_absurd_lengths() {
     assert_eq!(kind, ErrorKind::Unsupported, "{message}");
     assert!(message.contains("Tile"), "{message}");
 }
+
+/// One place along each axis, however far the next one would be.
+#[test]
+fn slices_of_absurd_steps() {
+    let nodes = [
+        node("Slice", "x s e a t", "l", &[]),
+        node("Slice", "l z e a t", "q", &[]),
+        node("GlobalAveragePool", "q", "y", &[]),
+    ];
+    let tensors = [
+        tensor("s", &[2], &[1, 2]),
+        tensor("z", &[2], &[0, 0]),
+        tensor("e", &[2], &[i64::MAX, i64::MAX]),
+        tensor("a", &[2], &[2, 3]),
+        tensor("t", &[2], &[i64::MAX, 1 << 61]),
+    ];
+    let model = Model::from_bytes(model(&nodes, &tensors), "file").unwrap();
+    let imported = model.import(&Options::default()).unwrap();
+    let network = Network::<f64>::new(&imported.graph);
+    let x: Vec<f64> = (0..network.input_len()).map(|i| i as f64).collect();
+    // The pixel in row 1 and column 2, of 8 columns and three colours.
+    assert_eq!(network.forward(&mut network.workspace(), &x), [30.0, 31.0, 32.0]);
+}

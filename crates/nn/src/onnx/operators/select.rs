@@ -34,7 +34,8 @@ pub(super) fn slice<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m>
         let (low, high) = if step > 0 { (0, len) } else { (-1, len - 1) };
         let (start, end) = (wrap(starts[i]).clamp(low.max(0), high.max(0)), wrap(ends[i]).clamp(low, high));
         if step > 0 || start <= end {
-            let step = usize::try_from(step).unwrap_or(1);
+            // A longer step than the axis takes its first place alone, as one of the axis' length does.
+            let step = usize::try_from(step.min(len)).unwrap_or(1);
             let count = usize::try_from(end - start).unwrap_or(0).div_ceil(step);
             let view = view_of(&value).slice(axis, start as usize, count, step);
             value = seen(importer, call, &value, view)?;
