@@ -36,7 +36,8 @@ fn graph(side: usize, channels: usize, op: Op) -> Graph {
     let mut graph = Graph::new(side);
     let weight = values(3 * channels);
     let bias = values(channels);
-    let first = Op::Conv { window: Window::POINT, size: (side, side), weight, bias, groups: 1 };
+    let first =
+        Op::Conv { window: Window::POINT, size: (side, side), weight: weight.into(), bias, groups: 1 };
     let x = graph.add("input of the kernel", first, &[0]).expect("the shapes fit");
     graph.add("kernel", op, &[x]).expect("the shapes fit");
     graph
@@ -148,7 +149,11 @@ fn main() {
         let window = Window { kh, kw, stride, top, left };
         let size = window.symmetric_size(Shape::new(side, side, channels));
         let weight = values(kh * kw * channels * out);
-        let graph = graph(side, channels, Op::Conv { window, size, weight, bias: values(out), groups: 1 });
+        let graph = graph(
+            side,
+            channels,
+            Op::Conv { window, size, weight: weight.into(), bias: values(out), groups: 1 },
+        );
         let (forward, vjp) = last_step(&graph);
         let flops = 2 * kh * kw * size.0 * size.1 * channels * out;
         let what = format!("convolution {kh}×{kw}/{stride} on {side}×{side}×{channels} to {out}");

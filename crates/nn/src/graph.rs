@@ -1,6 +1,8 @@
 //! A network as a list of typed operators over named nodes. Shapes are known when a node
 //! is added, so a wrong network fails when it is built, not when it runs.
 
+use std::sync::Arc;
+
 use crate::op::activation::Activation;
 use crate::op::attention::AttentionRule;
 use crate::op::binary::{Arithmetic, Binary};
@@ -36,8 +38,8 @@ pub enum Op {
         window: Window,
         /// Output height and width, which fix the padding below and to the right.
         size: (usize, usize),
-        /// out × in/groups × kh × kw.
-        weight: Vec<f32>,
+        /// out × in/groups × kh × kw. Shared, so that a network compiled from the graph can be the last to need them.
+        weight: Arc<[f32]>,
         /// One an output channel.
         bias: Vec<f32>,
         /// Groups of channels that do not see each other; 1 in a plain convolution.
@@ -219,7 +221,8 @@ impl Graph {
             let shape = |i: usize| self.shape(node.inputs[i]);
             let out = node.shape.rows() as u64;
             match &node.op {
-                Op::Conv { weight, .. } | Op::Depthwise { weight, .. } => out * weight.len() as u64,
+                Op::Conv { weight, .. } => out * weight.len() as u64,
+                Op::Depthwise { weight, .. } => out * weight.len() as u64,
                 Op::Attention(a) => 2 * out * (shape(a.key.input).rows() * a.heads * a.dim) as u64,
                 Op::MatMul(m, _) => (node.shape.len() * m.k) as u64,
                 _ => 0,

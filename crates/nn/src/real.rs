@@ -42,7 +42,7 @@ pub trait Real:
     /// A method of the two types rather than a generic function: what a generic function calls is compiled again in
     /// every crate that names it, and these are all the kernels.
     #[doc(hidden)]
-    fn rule(isa: Isa, work: &Work<'_>, inputs: &[Shape]) -> Box<dyn Rule<Self>>;
+    fn rule(isa: Isa, work: &Work, inputs: &[Shape]) -> Box<dyn Rule<Self>>;
 
     /// The set that kernels of this type run on where the machine has `isa`.
     ///
@@ -102,7 +102,7 @@ macro_rules! real {
             type Avx512 = $avx512;
             #[cfg(target_arch = "x86_64")]
             type Avx2 = $avx2;
-            fn rule(isa: Isa, work: &Work<'_>, inputs: &[Shape]) -> Box<dyn Rule<Self>> {
+            fn rule(isa: Isa, work: &Work, inputs: &[Shape]) -> Box<dyn Rule<Self>> {
                 make_rule(isa, work, inputs)
             }
             #[inline(always)]

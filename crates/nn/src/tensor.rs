@@ -74,6 +74,8 @@ impl<T: Real> Tensor<T> {
 pub struct Workspace<T: Real> {
     pub(crate) isa: Isa,
     pub(crate) pool: Pool<T>,
+    /// Whether a rule may keep its weights a second time, transposed for the vjp.
+    pub(crate) keeps_transposes: bool,
     /// Threads of the rayon pool this thread belongs to that share one image; 1: none but this. Results do not depend
     /// on it. For more than 1, run the network inside `rayon::ThreadPool::install`.
     pub threads: usize,
@@ -118,7 +120,13 @@ impl Clock {
 impl<T: Real> Workspace<T> {
     /// A workspace for kernels of `isa`.
     pub fn new(isa: Isa) -> Self {
-        Workspace { isa: T::set(isa), pool: Pool::default(), threads: 1, clock: Clock::default() }
+        Workspace {
+            isa: T::set(isa),
+            pool: Pool::default(),
+            keeps_transposes: true,
+            threads: 1,
+            clock: Clock::default(),
+        }
     }
 
     /// `planes` planes of `shape`, to be overwritten.

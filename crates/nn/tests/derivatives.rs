@@ -42,7 +42,7 @@ fn point(v: &mut Values, input: usize, out: usize, rows: (usize, usize)) -> Op {
     Op::Conv {
         window: Window::POINT,
         size: rows,
-        weight: v.f32(input * out, 1.0),
+        weight: v.f32(input * out, 1.0).into(),
         bias: v.f32(out, 0.5),
         groups: 1,
     }
@@ -58,7 +58,7 @@ fn stem(v: &mut Values, channels: usize, activation: Activation) -> (Graph, usiz
     let op = Op::Conv {
         window,
         size: (4, 5),
-        weight: v.f32(channels * 27, 0.5),
+        weight: v.f32(channels * 27, 0.5).into(),
         bias: v.f32(channels, 0.5),
         groups: 1,
     };
@@ -115,7 +115,7 @@ fn cases() -> Vec<(&'static str, Graph)> {
         }
         let (mut g, x) = stem(&mut v, 7, Silu);
         let (weight, bias) = (v.f32(4 * 7 * taps, 0.3), v.f32(4, 0.5));
-        g.add("conv2", Op::Conv { window, size, weight, bias, groups: 1 }, &[x]).unwrap();
+        g.add("conv2", Op::Conv { window, size, weight: weight.into(), bias, groups: 1 }, &[x]).unwrap();
         all.push(("conv", g));
     }
 
@@ -153,7 +153,7 @@ fn cases() -> Vec<(&'static str, Graph)> {
         let window = Window { kh, kw, stride, top, left };
         let (mut g, x) = stem(&mut v, 6, Silu);
         let (weight, bias) = (v.f32(6 * 6 / groups * kh * kw, 0.3), v.f32(6, 0.5));
-        let y = g.add("conv", Op::Conv { window, size, weight, bias, groups }, &[x]).unwrap();
+        let y = g.add("conv", Op::Conv { window, size, weight: weight.into(), bias, groups }, &[x]).unwrap();
         let y = if size == (4, 5) { g.add("sum", Op::Add, &[x, y]).unwrap() } else { y };
         g.add("act", Op::Activation(Gelu), &[y]).unwrap();
         all.push(("asymmetric or grouped conv", g));
@@ -490,7 +490,7 @@ fn layers_that_do_not_fit_are_refused() {
     let conv = |bias: usize, groups| Op::Conv {
         window: point,
         size: (4, 4),
-        weight: vec![0.0; 6],
+        weight: vec![0.0; 6].into(),
         bias: vec![0.0; bias],
         groups,
     };

@@ -37,7 +37,7 @@ impl Block {
     fn point(v: &mut Values, graph: &Graph, x: NodeId, out: usize) -> Op {
         let Shape { h, w, c } = graph.shape(x);
         let (weight, bias) = (v.some(c * out, 1.5 / (c as f32).sqrt()), v.some(out, 0.5));
-        Op::Conv { window: Window::POINT, size: (h, w), weight, bias, groups: 1 }
+        Op::Conv { window: Window::POINT, size: (h, w), weight: weight.into(), bias, groups: 1 }
     }
 
     /// The block behind a layer that bends; `watched`: the values inside it are read by others too, which keeps its

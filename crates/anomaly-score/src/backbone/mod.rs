@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nn::engine::Network;
 use nn::graph::Graph;
+use nn::kernel::isa::Isa;
 use nn::weights::Weights;
 
 pub use nn::tap::Pool;
@@ -81,7 +82,7 @@ impl Backbone {
         Ok(Backbone {
             name: entry.name.to_owned(),
             preprocessing: entry.preprocessing,
-            network: Network::new(&graph),
+            network: Network::consuming(graph, Isa::detect()),
             layers,
             weights_sha256,
         })

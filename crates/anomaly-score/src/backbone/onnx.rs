@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use nn::engine::Network;
+use nn::kernel::isa::Isa;
 use nn::network::Normalisation;
 use nn::onnx::{Model, Options};
 use nn::tap::Pool;
@@ -90,7 +91,7 @@ pub(super) fn load(request: &Request) -> Result<Backbone> {
     Ok(Backbone {
         name: result_name(path, normalisation),
         preprocessing: preprocessing(input_px),
-        network: Network::new(&graph),
+        network: Network::consuming(graph, Isa::detect()),
         layers,
         weights_sha256: model.sha256().to_owned(),
     })

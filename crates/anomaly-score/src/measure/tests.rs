@@ -133,8 +133,13 @@ fn a_still_feature_has_no_complexity() {
     use nn::graph::{Graph, Op};
     use nn::op::conv::Window;
     let mut graph = Graph::new(4);
-    let op =
-        Op::Conv { window: Window::POINT, size: (4, 4), weight: vec![0.0; 3], bias: vec![1.0], groups: 1 };
+    let op = Op::Conv {
+        window: Window::POINT,
+        size: (4, 4),
+        weight: vec![0.0; 3].into(),
+        bias: vec![1.0],
+        groups: 1,
+    };
     graph.add("constant", op, &[0]).unwrap();
     let network = Network::<f32>::new(&graph);
     for name in ["paper", "exact"] {

@@ -98,10 +98,15 @@ impl<T: Real> Packed<T> {
     }
 
     /// The same matrix transposed, packed for the same instruction set.
-    pub(crate) fn transposed(&self, isa: Isa) -> Self {
-        let mut rows = vec![T::ZERO; self.k * self.n];
-        self.right().unpack(&mut rows, 1, self.k);
-        Packed::new(isa, self.n, self.k, &rows, self.k, 1)
+    pub(crate) fn transposed(&self) -> Self {
+        self.transposed_in(Buffer::zeroed(packed_len(self.isa, self.n, self.k)))
+    }
+
+    /// The same into a buffer of [`packed_len`] values, whatever they are.
+    pub(crate) fn transposed_in(&self, mut data: Buffer<T>) -> Self {
+        let Packed { k, n, isa, .. } = *self;
+        self.right().transpose(&mut data);
+        Packed { k: n, n: k, isa, data }
     }
 
     pub(crate) fn right(&self) -> Right<'_, T> {
@@ -164,6 +169,39 @@ fn pack<T: Real>(isa: Isa, k: usize, n: usize, source: &[T], row: usize, column:
 }
 
 impl<T: Real> Right<'_, T> {
+    /// Packs the transpose into `to`, of [`packed_len`] values: tile by tile, where a panel here meets a panel there, so
+    /// that both stay in the first-level cache.
+    fn transpose(&self, to: &mut [T]) {
+        let Right { k, n, isa, data } = *self;
+        assert_eq!(to.len(), packed_len(isa, n, k));
+        let (columns, to_columns) = (packed_columns(isa, n), packed_columns(isa, k));
+        for j0 in (0..n).step_by(block(n)) {
+            let j1 = n.min(j0 + block(n));
+            for (p0, width) in panels(isa, k) {
+                let p1 = k.min(p0 + width);
+                let to = &mut to[j0 * to_columns + p0 * (j1 - j0)..][..(j1 - j0) * width];
+                if p1 - p0 < width {
+                    to.chunks_exact_mut(width).for_each(|row| row[p1 - p0..].fill(T::ZERO));
+                }
+                // The rows p0..p1 may lie in two blocks, and a panel of columns may begin before j0 or end behind j1.
+                for k0 in (p0 / block(k) * block(k)..p1).step_by(block(k)) {
+                    let depth = block(k).min(k - k0);
+                    for (n0, nr) in panels(isa, n).filter(|&(n0, nr)| n0 < j1 && n0 + nr > j0) {
+                        let panel = &data[k0 * columns + n0 * depth..][..depth * nr];
+                        let (from, end) = (n0.max(j0), (n0 + nr).min(j1));
+                        for p in p0.max(k0)..p1.min(k0 + depth) {
+                            let row = &panel[(p - k0) * nr + from - n0..][..end - from];
+                            let to = &mut to[(from - j0) * width + p - p0..];
+                            for (j, &x) in row.iter().enumerate() {
+                                to[j * width] = x;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     /// Writes element (i, j) to `to[i·row + j·column]`.
     pub(crate) fn unpack(&self, to: &mut [T], row: usize, column: usize) {
         let columns = packed_columns(self.isa, self.n);
@@ -224,5 +262,25 @@ impl<T: Real> Stack<T> {
     /// Columns of a matrix.
     pub(crate) fn n(&self) -> usize {
         self.n
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Blocks and panels of both matrices that do not end together, against the definition.
+    #[test]
+    fn transposes() {
+        for isa in Isa::available() {
+            for (k, n) in [(1, 1), (5, 70), (384, 33), (400, 257), (700, 41), (257, 900), (24, 512)] {
+                let values: Vec<f32> = (0..k * n).map(|i| i as f32).collect();
+                let packed = Packed::new(isa, k, n, &values, n, 1);
+                let expected = Packed::new(isa, n, k, &values, 1, n);
+                let mut used = Buffer::zeroed(packed_len(isa, n, k));
+                used.fill(f32::NAN);
+                assert_eq!(packed.transposed_in(used).data[..], expected.data[..], "{isa:?} {k}x{n}");
+            }
+        }
     }
 }

@@ -152,7 +152,7 @@ impl Builder<'_> {
     fn patches(&mut self, name: &str, x: NodeId, k: usize, layer: Linear) -> Result<NodeId> {
         let window = Window::unpadded(k, k);
         let size = window.symmetric_size(self.net.graph.shape(x));
-        let op = Op::Conv { window, size, weight: layer.weight, bias: layer.bias, groups: 1 };
+        let op = Op::Conv { window, size, weight: layer.weight.into(), bias: layer.bias, groups: 1 };
         self.net.graph.add(name, op, &[x])
     }
 

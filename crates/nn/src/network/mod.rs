@@ -98,7 +98,7 @@ impl Layers {
         let op = if depthwise {
             Op::Depthwise { window, size, weight, bias }
         } else {
-            Op::Conv { window, size, weight, bias, groups: 1 }
+            Op::Conv { window, size, weight: weight.into(), bias, groups: 1 }
         };
         self.graph.add(conv, op, &[x])
     }
@@ -114,7 +114,13 @@ impl Layers {
         let shape = self.graph.shape(x);
         self.graph.add(
             name,
-            Op::Conv { window: Window::POINT, size: (shape.h, shape.w), weight, bias, groups: 1 },
+            Op::Conv {
+                window: Window::POINT,
+                size: (shape.h, shape.w),
+                weight: weight.into(),
+                bias,
+                groups: 1,
+            },
             &[x],
         )
     }

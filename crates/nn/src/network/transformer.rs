@@ -148,7 +148,7 @@ impl<'w> Transformer<'w> {
         let weight = self.take(&format!("{name}.weight"), &[dim, 3, patch, patch])?;
         let bias = if has_bias { self.take(&format!("{name}.bias"), &[dim])? } else { vec![0.0; dim] };
         let window = Window { kh: patch, kw: patch, stride: patch, top: 0, left: 0 };
-        let op = Op::Conv { window, size: (side, side), weight, bias, groups: 1 };
+        let op = Op::Conv { window, size: (side, side), weight: weight.into(), bias, groups: 1 };
         let x = self.net.graph.add(self.name(name), op, &[x])?;
         self.net.graph.tap(tap, x, Rows::Pixels);
         Ok(x)

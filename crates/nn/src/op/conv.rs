@@ -4,7 +4,7 @@
 use crate::kernel::epilogue::Epilogue;
 use crate::kernel::gemm::{Left, SHARED, gemm_shared, multiply};
 use crate::kernel::isa::Isa;
-use crate::kernel::pack::Packed;
+use crate::kernel::pack::{Packed, packed_len};
 use crate::kernel::patches::{Distance, Patches};
 use crate::op::activation::{Activation, jet_in_place, pull_back};
 use crate::op::{Back, Rule, Saved};
@@ -342,7 +342,7 @@ impl<T: Real> ConvRule<T> {
         let (h, w) = covered(window, shape);
         let (h, w) = (h.max(window.top + input.h), w.max(window.left + input.w));
         let isa = ws.isa;
-        let transposed = self.transposed.get_or_init(|| self.weight.transposed(isa));
+        let transposed = self.transposed.get_or_init(|| self.weight.transposed());
         let k = transposed.n();
         let run = window.kw * input.c;
         let mut sums = ws.pool.take_zeroed(h * w * input.c);
@@ -474,10 +474,18 @@ impl<T: Real> Rule<T> for ConvRule<T> {
         let mut slope = back.slopes[0];
         let epilogue = Epilogue { accumulate: !fresh, slope, ..Default::default() };
         if self.window.is_point() {
-            let transposed = self.transposed.get_or_init(|| self.weight.transposed(isa));
+            let spare = (!ws.keeps_transposes).then(|| {
+                let len = packed_len(isa, self.weight.n(), self.weight.k());
+                self.weight.transposed_in(ws.pool.take(len))
+            });
+            let transposed = match &spare {
+                Some(transposed) => transposed,
+                None => self.transposed.get_or_init(|| self.weight.transposed()),
+            };
             let left = Left::rows(&grad.data, shape.c);
             let c = self.input.c;
             gemm_shared(ws.threads, isa, shape.rows(), left, transposed, &mut dx.data, c, epilogue);
+            spare.into_iter().for_each(|p| ws.pool.give(p.into_buffer()));
         } else if self.input.c < 8 {
             self.spill(ws, &grad, &mut dx, !fresh);
             slope = None;

@@ -94,7 +94,7 @@ impl<T: Real> Rule<T> for GroupedRule<T> {
         let (input, shape, groups) = (back.shapes[0], grad.shape, self.weights.len());
         let (c, out) = (input.c / groups, shape.c / groups);
         let isa = ws.isa;
-        let pack = || self.weights.iter().map(|w| w.transposed(isa)).collect();
+        let pack = || self.weights.iter().map(|w| w.transposed()).collect();
         let transposed = self.transposed.get_or_init(pack);
         let (mut dx, fresh) = into.open(ws, back.nodes[0], input);
         if fresh {

@@ -277,7 +277,7 @@ impl<T: Real> InvertedResidualRule<T> {
         let (wide_words, middle_words) = (self.wide_words(), self.middle_words());
         let (wide_bits, middle_bits) = bits.split_at(self.input.h * wide_words);
         let (dx_line, grad_line) = (self.input.w * self.input.c, self.middle.w * self.project.bias.len());
-        let narrow = self.project.transposed.get_or_init(|| self.project.weight.transposed(isa));
+        let narrow = self.project.transposed.get_or_init(|| self.project.weight.transposed());
         let mut held = 0..0;
         for from in lines.clone().step_by(step) {
             let strip = from..lines.end.min(from + step);
@@ -323,7 +323,7 @@ impl<T: Real> InvertedResidualRule<T> {
                 for (bits, line) in bits.zip(wide.chunks_exact_mut(wide_line)) {
                     on_vector!(isa, keep::<T>(bits, line));
                 }
-                let transposed = expand.transposed.get_or_init(|| expand.weight.transposed(isa));
+                let transposed = expand.transposed.get_or_init(|| expand.weight.transposed());
                 let epilogue = Epilogue { accumulate: !fresh, slope, ..Default::default() };
                 let left = Left::rows(&*wide, self.middle.c);
                 gemm(isa, strip.len() * self.input.w, left, transposed, out, self.input.c, epilogue);

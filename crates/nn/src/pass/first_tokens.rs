@@ -202,7 +202,12 @@ impl<'g> Rewriter<'_, 'g> {
             window: Window::POINT,
             groups: 1,
             size,
-            weight: ranges.iter().flat_map(|r| &weight[r.start * c..r.end * c]).copied().collect(),
+            weight: ranges
+                .iter()
+                .flat_map(|r| &weight[r.start * c..r.end * c])
+                .copied()
+                .collect::<Vec<f32>>()
+                .into(),
             bias: ranges.iter().flat_map(|r| &bias[r.clone()]).copied().collect(),
         };
         let rest = [0..columns.start, columns.end..out];
@@ -269,7 +274,13 @@ mod tests {
     fn linear(g: &mut Graph, x: NodeId, out: usize) -> NodeId {
         let shape = g.shape(x);
         let (weight, bias) = (values(shape.c * out, x as u32), values(out, 9));
-        let op = Op::Conv { window: Window::POINT, size: (shape.h, shape.w), groups: 1, weight, bias };
+        let op = Op::Conv {
+            window: Window::POINT,
+            size: (shape.h, shape.w),
+            groups: 1,
+            weight: weight.into(),
+            bias,
+        };
         g.add(format!("linear {x}"), op, &[x]).unwrap()
     }
 

@@ -7,22 +7,37 @@ use crate::tensor::Shape;
 
 /// What a step does.
 #[allow(unreachable_pub, reason = "reached through `Real`")]
-pub enum Work<'a> {
+#[allow(clippy::large_enum_variant, reason = "a few dozen, while a network is compiled")]
+pub enum Work {
     /// One operator, then the sum with the step's last input if `residual`, then an activation.
-    Operator { op: &'a Op, activation: Activation, residual: bool },
+    Operator { op: Op, activation: Activation, residual: bool },
     /// A convolution of single pixels, a depthwise one, each with its activation, and another of single pixels, with the
     /// sum after it if `residual`: MobileNetV2's block (Sandler et al. 2018, arXiv:1801.04381), or without the first
     /// MobileNet's. `middle` is the shape between the last two.
     InvertedResidual {
-        expand: Option<(&'a Op, Activation)>,
-        depthwise: (&'a Op, Activation),
+        expand: Option<(Op, Activation)>,
+        depthwise: (Op, Activation),
         middle: Shape,
-        project: &'a Op,
+        project: Op,
         residual: bool,
     },
 }
 
-impl Work<'_> {
+impl Work {
+    /// Numbers in the weights of its convolutions.
+    pub(crate) fn weights(&self) -> usize {
+        let of = |op: &Op| match op {
+            Op::Conv { weight, .. } => weight.len(),
+            _ => 0,
+        };
+        match self {
+            Work::Operator { op, .. } => of(op),
+            Work::InvertedResidual { expand, project, .. } => {
+                of(project) + expand.as_ref().map_or(0, |(op, _)| of(op))
+            }
+        }
+    }
+
     /// Its name in profiles.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
@@ -33,8 +48,8 @@ impl Work<'_> {
 }
 
 /// A step to be compiled.
-pub(crate) struct Merged<'a> {
-    pub(crate) work: Work<'a>,
+pub(crate) struct Merged {
+    pub(crate) work: Work,
     /// Nodes read, as indices into the reduced graph.
     pub(crate) inputs: Vec<NodeId>,
     /// The nodes it computes, in order; only the last one's value exists.
@@ -59,8 +74,13 @@ impl<'a, 'g> Neighbours<'a, 'g> {
         Neighbours { nodes, outputs, readers }
     }
 
+    /// The operator of a node; the weights of a convolution are shared, not copied.
+    fn op(&self, i: NodeId) -> Op {
+        Op::clone(&self.nodes[i].op)
+    }
+
     /// The steps of the whole graph.
-    pub(crate) fn steps(&self) -> Vec<Merged<'a>> {
+    pub(crate) fn steps(&self) -> Vec<Merged> {
         let mut steps = Vec::new();
         let mut taken = vec![false; self.nodes.len()];
         for i in 0..self.nodes.len() {
@@ -99,7 +119,7 @@ impl<'a, 'g> Neighbours<'a, 'g> {
         }
     }
 
-    fn operator(&self, i: NodeId) -> Merged<'a> {
+    fn operator(&self, i: NodeId) -> Merged {
         let node = &self.nodes[i];
         let (mut inputs, mut nodes) = (node.inputs.clone(), vec![i]);
         let mut activation = Activation::Identity;
@@ -114,11 +134,11 @@ impl<'a, 'g> Neighbours<'a, 'g> {
             activation = f;
             nodes.push(next);
         }
-        let work = Work::Operator { op: &node.op, activation, residual: sum.is_some() };
+        let work = Work::Operator { op: self.op(i), activation, residual: sum.is_some() };
         Merged { work, inputs, nodes }
     }
 
-    fn inverted_residual(&self, first: NodeId) -> Option<Merged<'a>> {
+    fn inverted_residual(&self, first: NodeId) -> Option<Merged> {
         let is_point = |n: NodeId| match &*self.nodes[n].op {
             Op::Conv { window, groups: 1, .. } => window.is_point(),
             _ => false,
@@ -129,7 +149,7 @@ impl<'a, 'g> Neighbours<'a, 'g> {
         let expand = if is_point(first) {
             let (next, f) = switch(first)?;
             nodes.extend([next, self.sole(next)?]);
-            Some((&*self.nodes[first].op, f))
+            Some((self.op(first), f))
         } else {
             None
         };
@@ -148,9 +168,9 @@ impl<'a, 'g> Neighbours<'a, 'g> {
         }
         let work = Work::InvertedResidual {
             expand,
-            depthwise: (&self.nodes[depthwise].op, f),
+            depthwise: (self.op(depthwise), f),
             middle: self.nodes[middle].shape,
-            project: &self.nodes[project].op,
+            project: self.op(project),
             residual: sum.is_some(),
         };
         Some(Merged { work, inputs, nodes })

@@ -1,6 +1,6 @@
 //! Reading checkpoints: safetensors, and both layouts of `torch.save`, without executing anything.
 //!
-//! A file is read once and kept as it is; a tensor becomes f32 when it is taken. What is in the file
+//! A file is mapped and kept as it is; a tensor becomes f32 when it is taken. What is in the file
 //! decides how it is read, never its name.
 //!
 //! A checkpoint that wraps its state dict is opened: the dict of tensors under `state_dict`, `model`,
@@ -16,8 +16,10 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 
 use crate::{Error, ErrorKind, Result};
+use bytes::Bytes;
 use tensor::Tensor;
 
+mod bytes;
 mod pickle;
 mod safetensors;
 mod state_dict;
@@ -36,7 +38,7 @@ const OTHER_NETWORK: &str = "These weights probably belong to another network";
 pub struct Weights {
     origin: String,
     sha256: String,
-    bytes: Cow<'static, [u8]>,
+    bytes: Bytes,
     entries: BTreeMap<String, Entry>,
     /// Shapes for [`Weights::take_any`] where the weights are blank; `None`: these are a file's.
     blank: Option<Vec<(String, Vec<usize>)>>,
@@ -56,16 +58,17 @@ impl fmt::Debug for Weights {
 impl Weights {
     /// Reads a checkpoint file, of whichever supported format it turns out to be.
     ///
-    /// Holds the file in memory once; a tensor's f32 values are made when it is taken.
+    /// The file is mapped, not copied; a tensor's f32 values are made when it is taken. Until then nobody may cut the file
+    /// off: the system ends a process that reads a mapped page which is gone.
     ///
     /// # Errors
     /// `Io` if the file cannot be read; `Format` if it is damaged, cut off or of no known format;
     /// `Unsupported` if a pickle in it uses anything beyond tensors and plain data, naming it.
     pub fn open(path: &Path) -> Result<Weights> {
         let origin = path.display().to_string();
-        let bytes = std::fs::read(path)
+        let bytes = Bytes::map(path)
             .map_err(|e| Error::new(ErrorKind::Io, &origin, "the weights file cannot be read").source(e))?;
-        Weights::from_bytes(bytes, &origin)
+        Weights::read(bytes, &origin)
     }
 
     /// Reads the contents of a checkpoint file, as [`Weights::open`] does. `origin` names them in messages.
@@ -73,7 +76,10 @@ impl Weights {
     /// # Errors
     /// As [`Weights::open`], without `Io`.
     pub fn from_bytes(bytes: impl Into<Cow<'static, [u8]>>, origin: &str) -> Result<Weights> {
-        let bytes = bytes.into();
+        Weights::read(Bytes::Held(bytes.into()), origin)
+    }
+
+    fn read(bytes: Bytes, origin: &str) -> Result<Weights> {
         // A safetensors file may begin with the two bytes a pickle begins with, but no pickle has its ninth.
         let tensors = if safetensors::is_safetensors(&bytes) {
             safetensors::read(&bytes, origin)?
@@ -92,12 +98,12 @@ impl Weights {
     /// # Errors
     /// `Format` if they are not a whole and valid safetensors file.
     pub fn from_safetensors(bytes: impl Into<Cow<'static, [u8]>>, origin: &str) -> Result<Weights> {
-        let bytes = bytes.into();
+        let bytes = Bytes::Held(bytes.into());
         let tensors = safetensors::read(&bytes, origin)?;
         Ok(Weights::assemble(bytes, origin, tensors))
     }
 
-    fn assemble(bytes: Cow<'static, [u8]>, origin: &str, tensors: BTreeMap<String, Tensor>) -> Weights {
+    fn assemble(bytes: Bytes, origin: &str, tensors: BTreeMap<String, Tensor>) -> Weights {
         const PARALLEL: &str = "module.";
         let parallel = tensors.keys().all(|name| name.starts_with(PARALLEL));
         let entries = tensors
@@ -110,14 +116,15 @@ impl Weights {
                 (name, Entry { tensor, taken: false })
             })
             .collect();
-        let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256: String = Sha256::digest(&bytes[..]).iter().map(|byte| format!("{byte:02x}")).collect();
+        bytes.done_with(0..bytes.len());
         Weights { origin: origin.to_string(), sha256, bytes, entries, blank: None }
     }
 
     /// Zeros for whatever a network asks, to learn its layers and shapes without a file. `any_shape` holds the shapes
     /// of the tensors that it takes in any shape.
     pub fn blank(any_shape: Vec<(String, Vec<usize>)>) -> Weights {
-        let none = Cow::Borrowed(&[][..]);
+        let none = Bytes::Held(Cow::Borrowed(&[]));
         Weights { blank: Some(any_shape), ..Weights::assemble(none, "(no weights)", BTreeMap::new()) }
     }
 
@@ -251,7 +258,9 @@ impl Weights {
         let origin = &self.origin;
         let found = self.entries.get_mut(name).and_then(|entry| {
             entry.taken = true;
-            Some((entry.tensor.shape.clone(), entry.tensor.to_f32(&self.bytes)?))
+            let values = entry.tensor.to_f32(&self.bytes)?;
+            self.bytes.done_with(entry.tensor.place());
+            Some((entry.tensor.shape.clone(), values))
         });
         // The readers have checked every view against the file, so this is no message anyone should meet.
         found.ok_or_else(|| Error::new(ErrorKind::Format, name, format!("lies outside of {origin}")))

@@ -113,6 +113,11 @@ impl Tensor {
         Ok(Tensor { dtype, shape, strides, offset: 0, storage, elements })
     }
 
+    /// Where the storage lies in the file.
+    pub(super) fn place(&self) -> Range<usize> {
+        self.storage.clone()
+    }
+
     /// Whether the view names more elements than are stored, as an expanded (stride 0) tensor does.
     pub(super) fn is_expanded(&self) -> bool {
         self.elements > self.storage.len() / self.dtype.size().max(1)

@@ -76,7 +76,7 @@ fn every_layout_gives_the_values_torch_gives() {
 fn values_in_an_embedded_file_are_read_in_place() {
     static BYTES: &[u8] = include_bytes!("../../../../fixtures/weights/plain.safetensors");
     let mut weights = Weights::from_safetensors(BYTES, "embedded").unwrap();
-    assert!(matches!(weights.bytes, Cow::Borrowed(_)));
+    assert!(matches!(weights.bytes, Bytes::Held(Cow::Borrowed(_))));
     assert_eq!(weights.origin(), "embedded");
     assert_eq!(weights.take("scale", &[]).unwrap(), [2.5]);
     assert!(weights.contains("empty") && !weights.contains("module.empty"));
@@ -88,7 +88,7 @@ fn values_in_an_embedded_file_are_read_in_place() {
 #[test]
 fn the_hash_is_that_of_the_file() {
     // FIPS 180-2, appendix B.1, gives the digest of "abc"; the file is padded to be read at all.
-    let weights = Weights::assemble(b"abc".to_vec().into(), "abc", BTreeMap::new());
+    let weights = Weights::assemble(Bytes::Held(b"abc".to_vec().into()), "abc", BTreeMap::new());
     assert_eq!(weights.sha256(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
@@ -155,7 +155,7 @@ fn the_prefix_of_data_parallel_goes_only_if_all_have_it() {
     let tensor = || Tensor::packed(tensor::Dtype::F32, 0..4, vec![1]).unwrap();
     let names = |names: &[&str]| {
         let tensors = names.iter().map(|name| (name.to_string(), tensor())).collect();
-        let weights = Weights::assemble(vec![0; 4].into(), "", tensors);
+        let weights = Weights::assemble(Bytes::Held(vec![0; 4].into()), "", tensors);
         weights.names().map(str::to_string).collect::<Vec<_>>()
     };
     assert_eq!(names(&["module.fc.bias", "module.module.x"]), ["fc.bias", "module.x"]);

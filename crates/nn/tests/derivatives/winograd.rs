@@ -12,8 +12,13 @@ use super::Values;
 fn stem(v: &mut Values, side: usize, channels: usize) -> (Graph, usize) {
     let mut g = Graph::new(side);
     let weight = v.f32(3 * channels, 1.0);
-    let op =
-        Op::Conv { window: Window::POINT, size: (side, side), weight, bias: v.f32(channels, 0.5), groups: 1 };
+    let op = Op::Conv {
+        window: Window::POINT,
+        size: (side, side),
+        weight: weight.into(),
+        bias: v.f32(channels, 0.5),
+        groups: 1,
+    };
     let x = g.add("linear", op, &[0]).unwrap();
     let x = g.add("bend", Op::Activation(Activation::Silu), &[x]).unwrap();
     (g, x)
@@ -23,7 +28,13 @@ fn stem(v: &mut Values, side: usize, channels: usize) -> (Graph, usize) {
 fn conv(v: &mut Values, window: Window, size: (usize, usize), input: usize, out: usize) -> Op {
     let taps = window.kh * window.kw;
     let scale = 1.5 / ((taps * input) as f64).sqrt();
-    Op::Conv { window, size, weight: v.f32(taps * input * out, scale), bias: v.f32(out, 0.5), groups: 1 }
+    Op::Conv {
+        window,
+        size,
+        weight: v.f32(taps * input * out, scale).into(),
+        bias: v.f32(out, 0.5),
+        groups: 1,
+    }
 }
 
 /// A convolution on a square image.

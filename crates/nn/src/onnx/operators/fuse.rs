@@ -1,6 +1,8 @@
 //! What is recognised as one operator: looking back from the last of a group of nodes. What the
 //! earlier ones gave stays, and is dropped later if nothing else reads it.
 
+use std::sync::Arc;
+
 use super::Importer;
 use super::elementwise::apply;
 use crate::Result;
@@ -14,7 +16,8 @@ use crate::op::pointwise::Pointwise;
 /// How many numbers a folding goes over.
 pub(super) fn weights(op: &Op) -> usize {
     match op {
-        Op::Conv { weight, .. } | Op::Depthwise { weight, .. } => weight.len(),
+        Op::Conv { weight, .. } => weight.len(),
+        Op::Depthwise { weight, .. } => weight.len(),
         _ => 0,
     }
 }
@@ -26,12 +29,19 @@ pub(super) fn fold_affine(op: &mut Op, scale: &[f64], shift: &[f64]) -> bool {
             *v = (f64::from(*v) * scale[c] + shift.map_or(0.0, |s| s[c])) as f32;
         }
     };
+    let stretch = |weight: &mut [f32], channels: usize| {
+        let per_channel = weight.len() / channels.max(1);
+        for (c, row) in weight.chunks_exact_mut(per_channel.max(1)).enumerate() {
+            row.iter_mut().for_each(|w| *w = (f64::from(*w) * scale[c]) as f32);
+        }
+    };
     match op {
-        Op::Conv { weight, bias, .. } | Op::Depthwise { weight, bias, .. } => {
-            let per_channel = weight.len() / bias.len().max(1);
-            for (c, row) in weight.chunks_exact_mut(per_channel.max(1)).enumerate() {
-                row.iter_mut().for_each(|w| *w = (f64::from(*w) * scale[c]) as f32);
-            }
+        Op::Conv { weight, bias, .. } => {
+            stretch(Arc::make_mut(weight), bias.len());
+            bend(bias, Some(shift));
+        }
+        Op::Depthwise { weight, bias, .. } => {
+            stretch(weight, bias.len());
             bend(bias, Some(shift));
         }
         Op::Affine { scale: s, shift: t } => {

@@ -26,7 +26,8 @@ fn linear<'m>(
     let out = bias.len();
     let (node, order) = importer.rows(call, view)?;
     let shape = importer.graph.shape(node);
-    let op = Op::Conv { window: Window::POINT, size: (shape.h, shape.w), weight, bias, groups: 1 };
+    let op =
+        Op::Conv { window: Window::POINT, size: (shape.h, shape.w), weight: weight.into(), bias, groups: 1 };
     let node = importer.emit(call, op, &[node])?;
     let mut dims = view.dims.clone();
     *dims.last_mut().expect("rows have an axis") = out;

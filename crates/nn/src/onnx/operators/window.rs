@@ -223,7 +223,7 @@ pub(super) fn conv<'m>(importer: &mut Importer<'m>, call: Call<'m>) -> Read<'m> 
     let op = if groups == channels && out == channels && groups * items > 1 {
         Op::Depthwise { window, size, weight, bias }
     } else {
-        Op::Conv { window, size, weight, bias, groups: groups * items }
+        Op::Conv { window, size, weight: weight.into(), bias, groups: groups * items }
     };
     let node = importer.emit(call, op, &[node])?;
     Ok(vec![grid.maps(importer, call, node, (items, out), is_line)?])
