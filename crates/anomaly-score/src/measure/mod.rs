@@ -18,6 +18,8 @@ use nn::engine::Network;
 use nn::real::Real;
 use nn::tensor::Workspace;
 
+use complexity::Bend;
+
 use crate::Result;
 use crate::table::ProtocolSettings;
 
@@ -53,6 +55,8 @@ pub struct Measurer<'a, T: Real = f32> {
     protocol: Protocol,
     constants: &'a ProtocolSettings,
     seed: u64,
+    /// Measures C while this one attacks, where threads share an image.
+    beside: Option<Box<Self>>,
 }
 
 impl<'a, T: Real> Measurer<'a, T> {
@@ -64,7 +68,7 @@ impl<'a, T: Real> Measurer<'a, T> {
         if protocol == Protocol::Exact {
             network.smooth()?;
         }
-        Ok(Measurer { network, workspace: network.workspace(), protocol, constants, seed })
+        Ok(Measurer { network, workspace: network.workspace(), protocol, constants, seed, beside: None })
     }
 }
 
@@ -73,6 +77,11 @@ impl Measurer<'_> {
     /// inside `ThreadPool::install`. Results do not depend on it.
     pub fn share(&mut self, threads: usize) {
         self.workspace.threads = threads;
+        self.beside = (threads > 1).then(|| {
+            let mut workspace = self.network.workspace();
+            workspace.threads = threads;
+            Box::new(Measurer { workspace, beside: None, ..*self })
+        });
     }
 
     /// Measures one image at each of `outputs` of the network, no output twice: one number set an output, in their
@@ -102,22 +111,50 @@ impl Measurer<'_> {
         // The method is defined on [0, 1]; a resampler that reproduces its tool may overshoot.
         let x = &x.iter().map(|v| v.clamp(0.0, 1.0)).collect::<Vec<_>>();
         let n = self.direction(x.len(), content_hash);
-        let bends = match self.protocol {
-            Protocol::Exact => self.curvature(x, &n, outputs)?,
-            _ => self.path_complexity(x, &n, outputs),
+        let beside = if self.protocol == Protocol::Exact { None } else { self.beside.take() };
+        let (bends, attacks) = match beside {
+            None => {
+                let bends = match self.protocol {
+                    Protocol::Exact => self.curvature(x, &n, outputs)?,
+                    _ => self.path_complexity(x, &n, outputs),
+                };
+                let features: Vec<&[f32]> = bends.iter().map(|b| &b.feature[..]).collect();
+                let attacks = self.attacks(x, &features, content_hash, outputs)?;
+                (bends, attacks)
+            }
+            Some(mut beside) => {
+                // The passes along the path need nothing of the attack, whose own steps wait for each other.
+                let features = self.features(x, outputs);
+                let features: Vec<&[f32]> = features.iter().map(|f| &f[..]).collect();
+                let (bends, attacks) = rayon::join(
+                    || beside.path_complexity(x, &n, outputs),
+                    || self.attacks(x, &features, content_hash, outputs),
+                );
+                self.beside = Some(beside);
+                (bends, attacks?)
+            }
         };
-        let mut measured = Vec::with_capacity(outputs.len());
-        for (&output, bend) in outputs.iter().zip(bends) {
-            let (strongest, weakest) = self.vulnerability(x, &bend.feature, content_hash, output)?;
-            measured.push(Measured {
-                feature: bend.feature,
-                complexity: bend.complexity,
-                noise_floor: bend.noise_floor,
-                vulnerability: Some(strongest),
-                restart_spread: (self.constants.restarts > 1).then_some(strongest - weakest),
-            });
-        }
-        Ok(measured)
+        let together = |(bend, (strongest, weakest)): (Bend<f32>, (f64, f64))| Measured {
+            feature: bend.feature,
+            complexity: bend.complexity,
+            noise_floor: bend.noise_floor,
+            vulnerability: Some(strongest),
+            restart_spread: (self.constants.restarts > 1).then_some(strongest - weakest),
+        };
+        Ok(bends.into_iter().zip(attacks).map(together).collect())
+    }
+
+    /// (strongest, weakest) V at each of `outputs`, whose features of the undisturbed image are given.
+    fn attacks(
+        &mut self,
+        x: &[f32],
+        features: &[&[f32]],
+        content_hash: &[u8; 32],
+        outputs: &[usize],
+    ) -> Result<Vec<(f64, f64)>> {
+        let attack =
+            |(&output, feature): (&usize, &&[f32])| self.vulnerability(x, feature, content_hash, output);
+        outputs.iter().zip(features).map(attack).collect()
     }
 }
 

@@ -181,6 +181,27 @@ fn layers_measured_together_give_what_each_gives_alone() {
     }
 }
 
+/// Threads that share an image, one on the path and one on the attack, change no bit.
+#[test]
+fn a_shared_image_gives_what_one_thread_gives() {
+    let case = read("network/resnet20-cifar.json");
+    let mut graph = graph(&case);
+    graph.read_at(&[("layer1.2", None), ("layer3.2", None)]).unwrap();
+    let network = Network::<f32>::new(&graph);
+    let x: Vec<f32> = generated("layers", 32 * 32 * 3, 0.5, 0.4);
+    let team = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    for name in ["paper", "official-code"] {
+        let constants = protocol(name);
+        let mut alone = Measurer::new(&network, &constants, 5).unwrap();
+        let mut shared = Measurer::new(&network, &constants, 5).unwrap();
+        shared.share(3);
+        for outputs in [&[0, 1][..], &[1]] {
+            let found = team.install(|| shared.measure(&x, &[3; 32], outputs)).unwrap();
+            assert_eq!(found, alone.measure(&x, &[3; 32], outputs).unwrap(), "{name} {outputs:?}");
+        }
+    }
+}
+
 /// What a resampler carried beyond black and white is clipped where the method needs [0, 1], and only there.
 #[test]
 fn overshoot_is_clipped_for_the_method_and_kept_for_features() {
