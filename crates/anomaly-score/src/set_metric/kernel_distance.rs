@@ -225,6 +225,19 @@ impl Parts {
         }
     }
 
+    /// With each set in the other's place.
+    fn swapped(&self) -> Self {
+        Parts {
+            n: self.m,
+            m: self.n,
+            reference: self.generated,
+            generated: self.reference,
+            between: self.between,
+            reference_diagonal: self.generated_diagonal,
+            generated_diagonal: self.reference_diagonal,
+        }
+    }
+
     fn unbiased(&self) -> f64 {
         self.reference / (self.n * (self.n - 1.0)) + self.generated / (self.m * (self.m - 1.0))
             - 2.0 * self.between / (self.n * self.m)
@@ -243,30 +256,28 @@ fn jackknife(sums: &KernelSums) -> Result<Option<f64>> {
     if all.n < 3.0 || all.m < 3.0 {
         return Ok(None);
     }
-    let without_reference = sums.reference.iter().zip(&sums.reference_to_generated).map(|(&own, &other)| {
-        Parts {
-            n: all.n - 1.0,
-            reference: all.reference - 2.0 * sums.number(own),
-            between: all.between - sums.number(other),
-            ..all
-        }
-        .unbiased()
-    });
-    let without_generated = sums.generated.iter().zip(&sums.generated_to_reference).map(|(&own, &other)| {
-        Parts {
-            m: all.m - 1.0,
-            generated: all.generated - 2.0 * sums.number(own),
-            between: all.between - sums.number(other),
-            ..all
-        }
-        .unbiased()
-    });
+    // `own`, `other`: of each image of the set in the reference's place, its sums with that set and with the other.
+    let without = |whole: &Parts, own: &[Sum], other: &[Sum]| -> Vec<f64> {
+        let pairs = own.iter().zip(other);
+        pairs
+            .map(|(&own, &other)| {
+                Parts {
+                    n: whole.n - 1.0,
+                    reference: whole.reference - 2.0 * sums.number(own),
+                    between: whole.between - sums.number(other),
+                    ..*whole
+                }
+                .unbiased()
+            })
+            .collect()
+    };
     let variance = |values: Vec<f64>| -> Result<f64> {
         let n = values.len() as f64;
         let spread = Summary::of(&values)?.std_dev.unwrap_or(0.0);
         Ok((n - 1.0) * (n - 1.0) / n * spread * spread)
     };
-    let total = variance(without_reference.collect())? + variance(without_generated.collect())?;
+    let total = variance(without(&all, &sums.reference, &sums.reference_to_generated))?
+        + variance(without(&all.swapped(), &sums.generated, &sums.generated_to_reference))?;
     Ok(Some(total.sqrt()))
 }
 
