@@ -1,5 +1,7 @@
 //! Intervals and null floors, where their cost allows.
 
+use std::sync::Arc;
+
 use super::metric::{METRICS, Metric};
 use super::pair::{Outcome, Over, Pair};
 use super::{Conventions, KernelConvention, Options};
@@ -167,15 +169,24 @@ impl Resampling<'_> {
             Moments::weighted(features, weights).ok()?.gaussian(ddof).ok()
         };
         let ddof = self.conventions.ddof;
+        let factored = |features: Features, weights: &[u32]| {
+            Some(Arc::new(FactoredGaussian::new(&gaussian(features, weights, ddof)?)))
+        };
+        // The jackknife changes one set at a time; the other is whole in each of its steps. Made before threads share it.
+        let whole = [reference, generated].map(|features| match metric {
+            Metric::FrechetDistance => factored(features, &vec![1; features.n()]),
+            _ => None,
+        });
+        let of_set = |set: usize, weights: &[u32]| match weights.iter().all(|&w| w == 1) {
+            true => whole[set].clone(),
+            false => factored([reference, generated][set], weights),
+        };
         self.finish(bootstrap(
             [n_reference, n_generated],
             |[r, g]| match metric {
                 Metric::FrechetDistance => {
-                    let factored =
-                        |features, weights| Some(FactoredGaussian::new(&gaussian(features, weights, ddof)?));
-                    let distance =
-                        frechet_distance_factored(&factored(reference, r)?, &factored(generated, g)?);
-                    Some(distance.ok()?.value)
+                    let (r, g) = (of_set(0, r)?, of_set(1, g)?);
+                    Some(frechet_distance_factored(&r, &g).ok()?.value)
                 }
                 Metric::SlicedWasserstein => {
                     sliced_wasserstein(&gaussian(reference, r, 0)?, &gaussian(generated, g, 0)?).ok()
