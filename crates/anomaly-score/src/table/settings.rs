@@ -219,8 +219,8 @@ impl Settings {
         Err(Error::new(ErrorKind::SettingsMismatch, name, "complexity and vulnerability were not measured")
             .expected("a table measured for scores", format!("protocol {FEATURES_ONLY}"))
             .remedy(
-                "Measure the images again without --features-only, or ask for metrics of features alone, such as \
-                 --metrics fd,kd,prdc",
+                "Give the images themselves or a table made without --features-only, or ask for metrics of features alone, \
+                 such as --metrics fd,kd,prdc",
             ))
     }
 
@@ -366,8 +366,8 @@ mod tests {
         assert_eq!(
             features.require_scores("b.parquet").unwrap_err().to_string(),
             "b.parquet: complexity and vulnerability were not measured; expected a table measured for scores, found \
-             protocol features-only. Measure the images again without --features-only, or ask for metrics of features \
-             alone, such as --metrics fd,kd,prdc"
+             protocol features-only. Give the images themselves or a table made without --features-only, or ask for metrics \
+             of features alone, such as --metrics fd,kd,prdc"
         );
     }
 
