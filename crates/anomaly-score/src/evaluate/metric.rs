@@ -284,6 +284,11 @@ impl Metric {
         matches!(self, FrechetDistance | FrechetInfinity)
     }
 
+    /// Whether it fits Gaussians to the generated images.
+    pub(super) fn fits_likelihoods(self) -> bool {
+        matches!(self, Fls | OverfitGaussians | Fld)
+    }
+
     /// Whether it needs images of the reference's distribution that the model never saw. The reference is then taken for the
     /// model's training images.
     pub fn needs_held_out(self) -> bool {
@@ -457,7 +462,7 @@ impl Selection {
 
     /// Of them the memorisation likelihood, which takes held-out images.
     pub(super) fn has_likelihood_column(&self) -> bool {
-        self.metrics.iter().any(|m| matches!(m, Fls | OverfitGaussians | Fld))
+        self.metrics.iter().any(|m| m.fits_likelihoods())
     }
 
     /// Refuses a metric asked for by name that needs held-out images, where there are none.

@@ -297,6 +297,16 @@ pub fn evaluate(
             }
         }
     }
+    let memorised = match &of_three {
+        Some(sets) if selection.has_likelihood_column() => Some(sets.memorisation()),
+        _ => None,
+    };
+    if let (Some(Err(why)), Some((_, result))) =
+        (&memorised, metrics.iter_mut().find(|(metric, _)| metric.fits_likelihoods()))
+    {
+        result.add_note(Some(why.clone()));
+    }
+    let memorised = memorised.as_ref().and_then(|found| found.as_ref().ok());
     Ok(Evaluation {
         metrics: metrics.into_iter().map(|(_, result)| result).collect(),
         claims: if selection.claims && score.is_some() {
@@ -306,7 +316,7 @@ pub fn evaluate(
         },
         images: selection
             .has_image_columns()
-            .then(|| image_columns(selection, &pair, of_three.as_ref(), reference, generated)),
+            .then(|| image_columns(selection, &pair, memorised, reference, generated)),
     })
 }
 
@@ -386,17 +396,13 @@ impl MetricResult {
 fn image_columns(
     selection: &Selection,
     pair: &Pair,
-    of_three: Option<&HeldOut>,
+    memorised: Option<&Vec<f64>>,
     reference: &FeatureSet,
     generated: &FeatureSet,
 ) -> Vec<ImageColumns> {
     let (realism, rarity, found) = match selection.has_neighbour_columns() {
         true => (pair.realism().ok(), pair.rarity().ok(), pair.authenticity().ok()),
         false => (None, None, None),
-    };
-    let memorised = match of_three {
-        Some(sets) if selection.has_likelihood_column() => sets.memorisation().ok(),
-        _ => None,
     };
     let columns: Vec<ImageColumns> = (0..generated.paths.len())
         .map(|i| ImageColumns {
@@ -405,7 +411,7 @@ fn image_columns(
             nearest_reference: found.map(|f| reference.path(f.nearest[i].index).to_owned()),
             nearest_distance: found.map(|f| f.nearest[i].distance()),
             authentic: found.map(|f| f.is_authentic(i)),
-            memorisation_likelihood: memorised.as_ref().map(|all| all[i]),
+            memorisation_likelihood: memorised.map(|all| all[i]),
         })
         .collect();
     generated.to_table_order(&columns)
