@@ -1,13 +1,19 @@
 //! What the metrics read of a set: a table's features and points, read once, or statistics in their place.
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::metric::{Tap, tap};
 use crate::measure::protocol;
-use crate::set_metric::{Features, Gaussian, Moments, Point, Statistics, row_order};
+use crate::set_metric::{
+    FactoredGaussian, Features, Gaussian, Moments, Point, Statistics, row_order, squared_radii,
+};
 use crate::table::{BackboneSettings, FEATURES_ONLY, Settings, Table};
 use crate::{Error, ErrorKind, Result};
 
-/// What the metrics read of a table, once for all models, classes and metrics. 4·N·D bytes, twice that while reading.
-#[derive(Clone, Debug)]
+/// What the metrics read of a table, once for all models, classes and metrics. 4·N·D bytes, twice that while reading; what
+/// metrics find out about the set by itself is kept, 8·N bytes a radius and 8·D² for the Fréchet distance.
+#[derive(Debug)]
 pub struct FeatureSet {
     name: &'static str,
     settings: Settings,
@@ -24,6 +30,47 @@ pub struct FeatureSet {
     points_by_place: Vec<Option<Point>>,
     /// The same, of those that have them, in an order that does not depend on names.
     pub(super) points: Vec<Point>,
+    pub(super) alone: Alone,
+}
+
+/// What is known of a set alone, in the order of [`FeatureSet::features`]: the same for every set it is compared with.
+#[derive(Debug, Default)]
+pub(super) struct Alone {
+    radii: Mutex<HashMap<usize, Arc<Vec<f64>>>>,
+    gaussians: Mutex<HashMap<u32, Arc<FactoredGaussian>>>,
+}
+
+impl Alone {
+    /// Squared radii of the balls of `features` to the k-th neighbour.
+    pub(super) fn squared_radii(&self, features: Features, k: usize) -> Result<Arc<Vec<f64>>> {
+        kept(&self.radii, k, || squared_radii(features, k))
+    }
+
+    /// Mean and covariance of `features`, factored.
+    pub(super) fn gaussian(&self, features: Features, ddof: u32) -> Result<Arc<FactoredGaussian>> {
+        kept(&self.gaussians, ddof, || {
+            let mut moments = Moments::new(features.dim());
+            moments.push(features)?;
+            Ok(FactoredGaussian::new(&moments.gaussian(ddof)?))
+        })
+    }
+}
+
+/// What `map` has of `key`, made where it has nothing. Not locked meanwhile: what is made may wait for other threads.
+fn kept<K: Eq + std::hash::Hash, T>(
+    map: &Mutex<HashMap<K, Arc<T>>>,
+    key: K,
+    make: impl FnOnce() -> Result<T>,
+) -> Result<Arc<T>> {
+    let known = |map: &Mutex<HashMap<K, Arc<T>>>, key: &K| {
+        map.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    };
+    if let Some(found) = known(map, &key) {
+        return Ok(found);
+    }
+    let made = Arc::new(make()?);
+    map.lock().unwrap_or_else(PoisonError::into_inner).insert(key, made.clone());
+    Ok(made)
 }
 
 impl FeatureSet {
@@ -51,7 +98,18 @@ impl FeatureSet {
         let places = row_order(features);
         let values = places.iter().flat_map(|&place| features.row(place)).copied().collect();
         let points = in_order(&points_by_place);
-        Ok(FeatureSet { name, settings, dim, values, places, paths, scores_i, points_by_place, points })
+        Ok(FeatureSet {
+            name,
+            settings,
+            dim,
+            values,
+            places,
+            paths,
+            scores_i,
+            points_by_place,
+            points,
+            alone: Alone::default(),
+        })
     }
 
     /// The images at `places` of the table, ascending, as if it held no others.
@@ -72,6 +130,7 @@ impl FeatureSet {
             scores_i: places.iter().map(|&place| self.scores_i[place]).collect(),
             points: in_order(&points_by_place),
             points_by_place,
+            alone: Alone::default(),
         }
     }
 

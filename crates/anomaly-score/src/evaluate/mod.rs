@@ -218,7 +218,7 @@ pub fn evaluate(
     }
     let backbone = &settings.backbone;
     let (r, g) = (reference.features()?, generated.features()?);
-    let pair = Pair::new(r, g, conventions, *seed);
+    let pair = Pair::new(r, g, conventions, *seed).knowing(&reference.alone);
     let of_three = match held_out {
         Some(set) => Some(HeldOut::new(r, set.features()?, g, *seed)),
         None => None,

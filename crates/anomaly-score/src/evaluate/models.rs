@@ -5,7 +5,6 @@ use serde::Serialize;
 use super::features::{FeatureSet, Side};
 use super::metric::{Direction, Metric};
 use super::pair::{Outcome, Pair};
-use super::statistics::gaussian_of;
 use super::uncertainty::{AFFORDABLE, operations};
 use super::{Conventions, Options};
 use crate::Result;
@@ -128,7 +127,8 @@ impl Test<'_> {
         let r = reference.features()?;
         // What a reference set says of each image does not depend on which model made it.
         if self.metric.is_mean_over_generated() {
-            return match Pair::new(r, both, self.conventions, self.seed).of_each_generated(self.metric) {
+            let pair = Pair::new(r, both, self.conventions, self.seed).knowing(&reference.alone);
+            return match pair.of_each_generated(self.metric) {
                 Ok((values, scale)) => {
                     self.exchange([a.n(), b.n()], 0.0, |which| Some(scale * mean_of(&values, which)?))
                 }
@@ -137,15 +137,16 @@ impl Test<'_> {
         }
         let one = operations(self.metric, self.conventions, r.n(), a.n().max(b.n()), r.dim());
         if self.metric == Metric::FrechetDistance {
-            return match gaussian_of(r, self.conventions.ddof) {
+            return match reference.alone.gaussian(r, self.conventions.ddof) {
                 Ok(fixed) => self.of_moments(&fixed, both, [a.n(), b.n()], one / 2.0),
-                Err(why) => Ok(Err(why)),
+                Err(e) => Ok(Err(e.to_string())),
             };
         }
         self.exchange([a.n(), b.n()], one, |which| {
             let rows: Vec<f32> = chosen(both.rows(), which).flatten().copied().collect();
             let rows = Features::new("generated", &rows, r.dim()).ok()?;
-            Pair::new(r, rows, self.conventions, self.seed).value(self.metric).ok()
+            let pair = Pair::new(r, rows, self.conventions, self.seed).knowing(&reference.alone);
+            pair.value(self.metric).ok()
         })
     }
 

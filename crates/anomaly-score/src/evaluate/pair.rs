@@ -1,10 +1,12 @@
 //! The value of every metric of features, from two sets of them.
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
+use super::features::Alone;
 use super::metric::Metric;
 use super::{Conventions, KernelConvention};
-use crate::image_metric::{Authenticity, authenticity, rarity, realism};
+use crate::image_metric::{Authenticity, authenticity, authenticity_of, rarity, realism};
 use crate::set_metric::{
     FactoredGaussian, Features, FrechetDistance, InfinityOptions, Kernel, Manifold, MindOptions, Moments,
     Prdc, PrdcImages, SubsetRows, cmmd, frechet_distance_factored, frechet_distance_infinity,
@@ -25,8 +27,10 @@ pub(super) struct Pair<'a> {
     generated: Features<'a>,
     conventions: &'a Conventions,
     seed: u64,
-    moments: OnceCell<[Moments; 2]>,
-    frechet: OnceCell<Outcome<(FactoredGaussian, FrechetDistance)>>,
+    /// What is known of the reference alone, where it is the whole set.
+    alone: Option<&'a Alone>,
+    moments: [OnceCell<Moments>; 2],
+    frechet: OnceCell<Outcome<(Arc<FactoredGaussian>, FrechetDistance)>>,
     /// With the cubic and with the Gaussian kernel.
     kernels: [OnceCell<Outcome<KernelValue>>; 2],
     /// Of the reference, with the radii of precision.
@@ -71,7 +75,8 @@ impl<'a> Pair<'a> {
             generated,
             conventions,
             seed,
-            moments: OnceCell::new(),
+            alone: None,
+            moments: [const { OnceCell::new() }; 2],
             frechet: OnceCell::new(),
             kernels: [const { OnceCell::new() }; 2],
             manifold: OnceCell::new(),
@@ -80,6 +85,11 @@ impl<'a> Pair<'a> {
             rarity: OnceCell::new(),
             authenticity: OnceCell::new(),
         }
+    }
+
+    /// The same, taking from `alone` what is known of its reference.
+    pub(super) fn knowing(self, alone: &'a Alone) -> Self {
+        Pair { alone: Some(alone), ..self }
     }
 
     /// The value of `metric`. The Anomaly Score is none of features.
@@ -111,8 +121,8 @@ impl<'a> Pair<'a> {
             Metric::Authenticity => Ok(self.authenticity()?.summary.value),
             Metric::Vendi => Ok(said(vendi_score(generated))?.value),
             Metric::SlicedWasserstein => {
-                let [a, b] = self.moments();
-                said(sliced_wasserstein(&said(a.gaussian(0))?, &said(b.gaussian(0))?))
+                let [a, b] = [0, 1].map(|set| said(self.moments(set).gaussian(0)));
+                said(sliced_wasserstein(&a?, &b?))
             }
             Metric::Mind => {
                 let options = MindOptions { seed, ..MindOptions::default() };
@@ -209,30 +219,42 @@ impl<'a> Pair<'a> {
         })
     }
 
-    fn moments(&self) -> &[Moments; 2] {
-        // Not `Moments::of`, which would sort again rows that are in order.
-        let of = |features: Features| {
+    /// Of the reference (0) or the generated set (1).
+    fn moments(&self, set: usize) -> &Moments {
+        self.moments[set].get_or_init(|| {
+            let features = [self.reference, self.generated][set];
+            // Not `Moments::of`, which would sort again rows that are in order.
             let mut moments = Moments::new(features.dim());
             // Of one length by construction.
             let _ = moments.push(features);
             moments
-        };
-        self.moments.get_or_init(|| [of(self.reference), of(self.generated)])
+        })
     }
 
-    fn frechet(&self) -> Outcome<&(FactoredGaussian, FrechetDistance)> {
+    fn frechet(&self) -> Outcome<&(Arc<FactoredGaussian>, FrechetDistance)> {
         shared(&self.frechet, || {
             let ddof = self.conventions.ddof;
-            let [reference, generated] = self.moments();
-            let reference = FactoredGaussian::new(&said(reference.gaussian(ddof))?);
-            let generated = FactoredGaussian::new(&said(generated.gaussian(ddof))?);
+            let reference = match self.alone {
+                Some(alone) => said(alone.gaussian(self.reference, ddof))?,
+                None => Arc::new(FactoredGaussian::new(&said(self.moments(0).gaussian(ddof))?)),
+            };
+            let generated = FactoredGaussian::new(&said(self.moments(1).gaussian(ddof))?);
             let distance = said(frechet_distance_factored(&reference, &generated))?;
             Ok((reference, distance))
         })
     }
 
     fn manifold(&self) -> Outcome<&Manifold<'a>> {
-        shared(&self.manifold, || said(Manifold::new(self.reference, self.conventions.prdc.nearest_k)))
+        shared(&self.manifold, || self.manifold_of(self.conventions.prdc.nearest_k))
+    }
+
+    fn manifold_of(&self, k: usize) -> Outcome<Manifold<'a>> {
+        said(match self.alone {
+            Some(alone) => alone
+                .squared_radii(self.reference, k)
+                .map(|radii| Manifold::with_radii(self.reference, k, radii.to_vec())),
+            None => Manifold::new(self.reference, k),
+        })
     }
 
     fn prdc(&self) -> Outcome<&(Prdc, Option<PrdcImages>)> {
@@ -257,14 +279,21 @@ impl<'a> Pair<'a> {
     /// Of every generated image.
     pub(super) fn rarity(&self) -> Outcome<&Vec<Option<f64>>> {
         shared(&self.rarity, || {
-            let manifold = said(Manifold::new(self.reference, self.conventions.rarity_k))?;
+            let manifold = self.manifold_of(self.conventions.rarity_k)?;
             said(rarity(&manifold, self.generated))
         })
     }
 
     /// Of every generated image.
     pub(super) fn authenticity(&self) -> Outcome<&Authenticity> {
-        shared(&self.authenticity, || said(authenticity(self.reference, self.generated)))
+        shared(&self.authenticity, || {
+            said(match self.alone {
+                Some(alone) => alone
+                    .squared_radii(self.reference, 1)
+                    .and_then(|spacing| authenticity_of(self.reference, &spacing, self.generated)),
+                None => authenticity(self.reference, self.generated),
+            })
+        })
     }
 }
 

@@ -1,5 +1,7 @@
 //! Metrics where a set is known by its mean and covariance alone.
 
+use std::sync::Arc;
+
 use super::features::{FeatureSet, Side};
 use super::metric::Metric;
 use super::pair::{Outcome, Pair, rank_note, said};
@@ -20,11 +22,11 @@ pub(super) fn evaluate(reference: Side, generated: Side, options: &Options) -> R
         (Side::Images(set), _) | (_, Side::Images(set)) => &set.settings().backbone,
         _ => &reference.settings().backbone,
     };
-    let factored = |side: Side, images: Option<Features>| -> Outcome<FactoredGaussian> {
+    let factored = |side: Side, images: Option<Features>| -> Outcome<Arc<FactoredGaussian>> {
         match (side, images) {
-            (Side::Statistics(set), _) => Ok(FactoredGaussian::new(&set.gaussian)),
-            (_, Some(features)) => gaussian_of(features, conventions.ddof),
-            _ => Err("neither images nor statistics".into()),
+            (Side::Statistics(set), _) => Ok(Arc::new(FactoredGaussian::new(&set.gaussian))),
+            (Side::Images(set), Some(features)) => said(set.alone.gaussian(features, conventions.ddof)),
+            (Side::Images(_), None) => Err("no images".into()),
         }
     };
     let of_two = (selection.metrics.iter().any(|m| m.reads_reference_moments()))
@@ -46,8 +48,8 @@ pub(super) fn evaluate(reference: Side, generated: Side, options: &Options) -> R
             (Metric::FrechetDistance, Some(Ok((a, b))), _) => {
                 said(frechet_distance_factored(a, b)).map(|distance| {
                     let (set, fixed, resampled, end) = match (r, g) {
-                        (_, Some(g)) => (Some(g), a, false, OF_GENERATED),
-                        (r, None) => (r, b, true, OF_REFERENCE),
+                        (_, Some(g)) => (Some(g), a.as_ref(), false, OF_GENERATED),
+                        (r, None) => (r, b.as_ref(), true, OF_REFERENCE),
                     };
                     let interval = match set {
                         None => Interval::none("no interval: no images of either set are known"),
@@ -112,13 +114,6 @@ pub(super) fn evaluate(reference: Side, generated: Side, options: &Options) -> R
 
 const OF_GENERATED: &str = ", of the generated images alone; the reference's statistics stay as they are";
 const OF_REFERENCE: &str = ", of the reference images alone; the generated set's statistics stay as they are";
-
-/// Mean and covariance of features that lie along [`row_order`](crate::set_metric::row_order), as all metrics take them.
-pub(super) fn gaussian_of(features: Features, ddof: u32) -> Outcome<FactoredGaussian> {
-    let mut moments = Moments::new(features.dim());
-    said(moments.push(features))?;
-    Ok(FactoredGaussian::new(&said(moments.gaussian(ddof))?))
-}
 
 fn of_generated_alone(
     metric: Metric,

@@ -525,3 +525,23 @@ fn sets_without_common_classes_are_refused() {
          paths like g000.png"
     );
 }
+
+/// What is kept of the reference changes no number, whichever model comes first.
+#[test]
+fn what_is_kept_of_a_set_is_that_of_the_set() {
+    let (real, near, far) =
+        (images("r", 40, 0.0, 1.0), images("near", 30, 0.1, 1.0), images("far", 25, 1.0, 1.0));
+    let options =
+        Options::new(Selection::of(&["fd", "prdc", "realism", "rarity", "authpct", "mifid"]).unwrap(), 7);
+    let of = |reference: &FeatureSet, generated: &[Row], conventions: Conventions| {
+        let (generated, options) = (set(generated), Options { conventions, ..options.clone() });
+        evaluate(Side::Images(reference), Side::Images(&generated), None, None, &options).unwrap()
+    };
+    let shared = set(&real);
+    let other = Conventions { ddof: 0, prdc: PrdcOptions::IMPROVED, ..Conventions::default() };
+    for conventions in [Conventions::default(), other, Conventions::default()] {
+        for model in [&near, &far] {
+            assert_eq!(of(&shared, model, conventions), of(&set(&real), model, conventions));
+        }
+    }
+}

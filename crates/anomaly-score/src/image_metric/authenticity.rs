@@ -56,7 +56,16 @@ impl Authenticity {
 /// all images; marcojira/fld `fld/metrics/AuthPct.py`@ffbbf20 draws 10,000 of each and subtracts 50.
 pub fn authenticity(reference: Features, generated: Features) -> Result<Authenticity> {
     Features::require_pair(reference, generated, 1)?;
-    let spacing = squared_radii(reference, 1)?;
+    authenticity_of(reference, &squared_radii(reference, 1)?, generated)
+}
+
+/// The same where `spacing`, the squared distance of each reference image to its nearest other, is known already.
+pub(crate) fn authenticity_of(
+    reference: Features,
+    spacing: &[f64],
+    generated: Features,
+) -> Result<Authenticity> {
+    Features::require_pair(reference, generated, 1)?;
     let nearest = nearest(reference, generated)?;
     let squared_spacing: Vec<f64> = nearest.iter().map(|neighbour| spacing[neighbour.index]).collect();
     let mut found = Authenticity {

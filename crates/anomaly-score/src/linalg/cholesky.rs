@@ -6,6 +6,7 @@ use super::product::{View, add_lower};
 const BLOCK: usize = 64;
 
 /// R, r×D, with RᵀR the factored matrix and r its rank.
+#[derive(Debug)]
 pub(crate) struct Factor {
     /// r×D in row order.
     pub(crate) rows: Vec<f64>,

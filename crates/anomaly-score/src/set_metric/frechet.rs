@@ -47,6 +47,7 @@ pub struct FrechetDistance {
 
 /// A set as the distance needs it: mean, trace, and R with RᵀR = Σ. Keeping it saves half the work when many sets
 /// are compared with one.
+#[derive(Debug)]
 pub struct FactoredGaussian {
     mean: Vec<f64>,
     trace: f64,

@@ -96,6 +96,11 @@ impl<'a> Manifold<'a> {
         Ok(Manifold { features, nearest_k, squared_radii: squared_radii(features, nearest_k)? })
     }
 
+    /// The same of radii known already, one an image.
+    pub(crate) fn with_radii(features: Features<'a>, nearest_k: usize, squared_radii: Vec<f64>) -> Self {
+        Manifold { features, nearest_k, squared_radii }
+    }
+
     /// The images.
     pub fn features(&self) -> Features<'a> {
         self.features
