@@ -6,7 +6,7 @@ use super::set::SetFacts;
 
 /// Standardised difference of means (Cohen's d) from which it is worth a word; Cohen 1988 calls 0.8 large.
 const APART: f64 = 0.8;
-/// Standard errors that must go with it. Of 8000 random halves of photos, of 30 to 300 images, none were so far apart
+/// Standard errors that must go with it. Of 11,000 random halves of photos, of 20 to 300 images, two were so far apart
 /// (docs/preflight.md).
 const SURE: f64 = 4.5;
 /// The same where an exchange of red and blue explains it, which chance does more rarely.
