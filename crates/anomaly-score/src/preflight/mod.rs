@@ -69,9 +69,9 @@ impl Preflight {
             .filter_map(|f| f.sets.first().cloned())
             .collect();
         findings.retain(|f| f.kind != Kind::ColoursDiffer || !f.sets.iter().any(|set| moved.contains(set)));
-        // Stable: of equal weight and kind the order of the sets stays.
-        findings.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), finding.kind));
-        Preflight { sets: sets.iter().map(SetFacts::summary).collect(), findings }
+        let mut found = Preflight { sets: sets.iter().map(SetFacts::summary).collect(), findings };
+        found.sort();
+        found
     }
 
     /// What concerns these sources and no others.
@@ -81,6 +81,30 @@ impl Preflight {
             sets: self.sets.iter().filter(|set| is_in(&set.source)).cloned().collect(),
             findings: self.findings.iter().filter(|f| f.sets.iter().all(is_in)).cloned().collect(),
         }
+    }
+
+    /// What several comparisons with one reference found, each finding once.
+    pub fn joined(all: impl IntoIterator<Item = Preflight>) -> Preflight {
+        let mut joined = Preflight { sets: Vec::new(), findings: Vec::new() };
+        for Preflight { sets, findings } in all {
+            for set in sets {
+                if !joined.sets.contains(&set) {
+                    joined.sets.push(set);
+                }
+            }
+            for finding in findings {
+                if !joined.findings.contains(&finding) {
+                    joined.findings.push(finding);
+                }
+            }
+        }
+        joined.sort();
+        joined
+    }
+
+    /// Most serious first; of equal weight by kind. Stable, so that the order of the sets stays.
+    fn sort(&mut self) {
+        self.findings.sort_by_key(|finding| (std::cmp::Reverse(finding.severity), finding.kind));
     }
 
     /// The heaviest finding's weight; `None` without findings.

@@ -216,6 +216,7 @@ impl SetFacts {
             }
             (n > 0).then(|| sum.map(|s| s / n as f64))
         };
+        let has_images = !matches!(self.basis, Basis::Numbers { .. });
         SetSummary {
             source: self.source.clone(),
             role: self.role,
@@ -226,8 +227,8 @@ impl SetFacts {
             height_median: self.median(|image| Some(f64::from(image.height))),
             short_side_min: self.images.iter().map(ImageFacts::short_side).min(),
             short_side_max: self.images.iter().map(ImageFacts::short_side).max(),
-            grey: self.count(|image| image.grey),
-            alpha: self.count(|image| image.alpha),
+            grey: has_images.then(|| self.count(|image| image.grey)),
+            alpha: has_images.then(|| self.count(|image| image.alpha)),
             mean_rgb: means(|seen| seen.colour.mean),
             std_dev_rgb: means(|seen| seen.colour.std_dev),
             jpeg_quality_median: seen(|seen| seen.provenance.jpeg_quality.map(f64::from)),
@@ -257,10 +258,10 @@ pub struct SetSummary {
     pub short_side_min: Option<u32>,
     /// Largest of the shorter sides, pixels.
     pub short_side_max: Option<u32>,
-    /// Images without colour.
-    pub grey: usize,
+    /// Images without colour; `None`, as of transparency, for features and statistics.
+    pub grey: Option<usize>,
     /// Images with transparency.
-    pub alpha: usize,
+    pub alpha: Option<usize>,
     /// Mean over the images of their mean R, G, B, 0–255; `None` for a table.
     pub mean_rgb: Option<[f64; 3]>,
     /// Mean over the images of the standard deviation of R, G, B within each; `None` for a table.

@@ -577,5 +577,9 @@ fn names_of_kinds_are_snake_case_and_unique() {
     let n = names.len();
     names.dedup();
     assert_eq!(names.len(), n);
+    let documented = include_str!("../../../../docs/preflight.md");
+    for name in &names {
+        assert!(documented.contains(&format!("| `{name}` |")), "{name} is not documented");
+    }
     assert_eq!(serde_json::to_string(&Kind::SharedImages).unwrap(), "\"shared_images\"");
 }

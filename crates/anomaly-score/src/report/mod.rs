@@ -8,6 +8,7 @@ mod atomic;
 mod classes;
 mod csv;
 mod features;
+mod floor;
 mod json;
 pub(crate) mod layout;
 mod metrics;
@@ -29,16 +30,16 @@ pub use self::json::json;
 pub use self::models::{Models, terminal_of_models};
 pub use self::preflight::terminal_of_preflight;
 pub use self::terminal::terminal;
-pub use self::warning::{Set, Warning};
+pub use self::warning::{AtFloor, Set, Warning};
 
 pub(crate) use self::warning::SMALL_N;
-use self::warning::{NOISE_FLOOR_LIMIT, SHARED_LIMIT};
+use self::warning::{CLEAR_DELTA, NOISE_FLOOR_LIMIT, SHARED_LIMIT};
 use crate::evaluate::{
     self, ByClass, Claims, ClassResult, FeatureSet, ImageColumns, MetricResult, SetStatistics, Side, evaluate,
 };
 use crate::preflight::Preflight;
 use crate::set_metric::{AnomalyScore, PermutationOptions, Point, anomaly_score};
-use crate::stats::{Summary, quantile};
+use crate::stats::{Summary, cliffs_delta, quantile};
 use crate::table::{ProtocolSettings, ScoredImage, Settings, Skipped, Table};
 use crate::{Error, ErrorKind, Result};
 
@@ -250,6 +251,9 @@ impl Report {
         if reference.table().and(generated.table()).is_some() {
             warnings.extend(shared_images(&mut real.hashes, &mut fake.hashes));
         }
+        if scored && !extra.contains(&Warning::Demo) {
+            warnings.extend(claims_reversed(&real.points, &fake.points)?);
+        }
         warnings.extend(anomaly_score.iter().flat_map(sample_size));
         for (set, collected, table) in
             [(Set::Reference, &real, reference), (Set::Generated, &fake, generated)]
@@ -290,6 +294,19 @@ impl Report {
     ) -> Result<()> {
         let found = evaluate(reference, generated, held_out, self.anomaly_score.as_ref(), options)?;
         (self.metrics, self.claims) = (found.metrics, found.claims);
+        if let Some(warning) = floor::at_floor(&self.metrics) {
+            let before = |w: &Warning| {
+                matches!(
+                    w,
+                    Warning::SameSet { .. }
+                        | Warning::SharedImages { .. }
+                        | Warning::ClaimsReversed { .. }
+                        | Warning::NotAboveFloor { .. }
+                )
+            };
+            let place = self.warnings.iter().take_while(|w| before(w)).count();
+            self.warnings.insert(place, warning);
+        }
         for (image, columns) in self.images.iter_mut().zip(found.images.into_iter().flatten()) {
             image.columns = Some(columns);
         }
@@ -433,6 +450,25 @@ fn shared_images(reference: &mut [[u8; 32]], generated: &mut [[u8; 32]]) -> Opti
     let count = generated.iter().filter(|hash| reference.binary_search(hash).is_ok()).count();
     (count as f64 > SHARED_LIMIT * generated.len() as f64)
         .then_some(Warning::SharedImages { count, n_generated: generated.len() })
+}
+
+/// Whether both of the paper's claims hold the other way round, clearly and beyond chance. A set of few images has wide intervals.
+fn claims_reversed(reference: &[Point], generated: &[Point]) -> Result<Option<Warning>> {
+    let of = |value: fn(&Point) -> f64| {
+        let values = |set: &[Point]| set.iter().map(value).collect::<Vec<_>>();
+        cliffs_delta(&values(generated), &values(reference), 0.95)
+    };
+    let (Some(complexity), Some(vulnerability)) = (of(|p| p.complexity)?, of(|p| p.vulnerability)?) else {
+        return Ok(None);
+    };
+    let reversed = complexity.delta >= CLEAR_DELTA
+        && complexity.ci_low.is_some_and(|low| low > 0.0)
+        && vulnerability.delta <= -CLEAR_DELTA
+        && vulnerability.ci_high.is_some_and(|high| high < 0.0);
+    Ok(reversed.then_some(Warning::ClaimsReversed {
+        complexity: complexity.delta,
+        vulnerability: vulnerability.delta,
+    }))
 }
 
 fn sample_size(score: &AnomalyScore) -> Vec<Warning> {

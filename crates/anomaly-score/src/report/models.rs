@@ -49,20 +49,17 @@ pub fn terminal_of_models(of: &Models) -> String {
     if !of.pairs.is_empty() {
         sections.push(pairs(of));
     }
+    sections.extend(preflight(&of.models));
     for (number, report) in (1..).zip(&of.models) {
         if let Some(found) = &report.classes {
             sections.push(format!("model {number}: {}", classes(found)));
         }
         let mut own = notes(&report.metrics);
         own.extend(report.warnings.iter().map(|w| format!("warning: {}: {w}", w.kind())));
-        let before = preflight(report).unwrap_or_default();
         let mut text: String =
             own.iter().map(|line| wrapped(&format!("model {number}: {line}"), "  ")).collect();
         if let Some(found) = &report.claims {
             text = format!("model {number}: {}{text}", claims(found));
-        }
-        if !before.is_empty() {
-            text = format!("{text}model {number}: {before}");
         }
         if !text.is_empty() {
             sections.push(text);

@@ -6,6 +6,7 @@ use super::layout::{aligned, wrapped};
 use super::metrics::{claims, metrics};
 use super::number::{column, significant};
 use super::{ImageReport, Report, SetReport, Spread};
+use crate::preflight::Preflight;
 
 /// Images listed at either end.
 const LISTED: usize = 5;
@@ -24,7 +25,7 @@ pub fn terminal(report: &Report) -> String {
     if report.anomaly_score.is_some() || report.images.iter().any(|i| i.vulnerability.is_some()) {
         sections.extend(images(&report.images));
     }
-    sections.extend(preflight(report));
+    sections.extend(preflight(std::slice::from_ref(report)));
     if !report.warnings.is_empty() {
         let warnings = report.warnings.iter();
         sections.push(
@@ -38,9 +39,13 @@ pub fn terminal(report: &Report) -> String {
 }
 
 /// What pre-flight found, but for what a warning says again with the numbers at hand.
-pub(super) fn preflight(report: &Report) -> Option<String> {
-    let mut found = report.preflight.clone()?;
-    found.findings.retain(|finding| report.warnings.iter().all(|w| w.kind() != finding.kind.name()));
+pub(super) fn preflight(reports: &[Report]) -> Option<String> {
+    let of = |report: &Report| {
+        let mut found = report.preflight.clone()?;
+        found.findings.retain(|finding| report.warnings.iter().all(|w| w.kind() != finding.kind.name()));
+        Some(found)
+    };
+    let found = Preflight::joined(reports.iter().filter_map(of));
     (!found.findings.is_empty()).then(|| format!("Before measuring\n{}", found.text()))
 }
 

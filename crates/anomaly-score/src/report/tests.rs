@@ -129,6 +129,16 @@ fn report() -> Report {
             Warning::SharedImages { count: 3, n_generated: 16 },
             Warning::NotAboveFloor { value: 0.325, null_q95: 0.3333, n_reference: 120, n_generated: 15 },
             Warning::SmallN { n_reference: 120, n_generated: 15, null_mean: Some(0.252_083_333) },
+            Warning::ClaimsReversed { complexity: 0.5, vulnerability: -0.625 },
+            Warning::MetricsAtFloor {
+                metrics: vec![AtFloor {
+                    title: "Recall".into(),
+                    value: 0.5,
+                    limit: 0.45,
+                    n: 8,
+                    needed: Some(120),
+                }],
+            },
             Warning::SmallN { n_reference: 120, n_generated: 15, null_mean: None },
             Warning::NoiseFloor { set: Set::Reference, floor: 0.0098, complexity: 0.0118 },
             Warning::NoiseFloor { set: Set::Generated, floor: 0.0098, complexity: 0.0 },
@@ -240,8 +250,23 @@ fn report_with_metrics() -> Report {
         });
     }
     report.images.truncate(5);
-    report.warnings.clear();
+    report.warnings = vec![Warning::SmallN { n_reference: 120, n_generated: 15, null_mean: None }];
+    report.preflight = Some(before_measuring());
     report
+}
+
+/// Of numbers alone, so that it says what it does not know; `small_n` stands among the warnings too.
+fn before_measuring() -> Preflight {
+    use crate::preflight::{Question, Role, SetFacts};
+    let question = Question {
+        selection: evaluate::Selection::default(),
+        conventions: evaluate::Conventions::default(),
+        layers: Vec::new(),
+        squash: false,
+    };
+    let set = |source, role, n| SetFacts::of_numbers(source, role, Some(n));
+    let sets = [set("photos", Role::Reference, 120), set("fakes\u{1b}[2J", Role::Generated, 16)];
+    Preflight::of(&sets, &question)
 }
 
 #[test]
@@ -551,6 +576,39 @@ fn sets_apart_are_said_to_be() {
     assert_eq!((report.reference.source.as_str(), report.generated.source.as_str()), ("photos", "fakes"));
     assert_eq!(report.images.len(), 60);
     assert!(report.images.is_sorted_by(|a, b| a.path < b.path));
+}
+
+#[test]
+fn reversed_claims_are_warned_about_where_both_are_clear() {
+    let told = |complexity: f64, vulnerability: f64, n, extra: &[Warning]| {
+        let mut moved = rows(100, n);
+        for row in &mut moved {
+            let scores = &mut row.measurement.scores;
+            scores.complexity = scores.complexity.map(|c| c + complexity);
+            scores.vulnerability = scores.vulnerability.map(|v| v + vulnerability);
+        }
+        let (a, b) = (table(settings("photos"), &rows(0, n), &[]), table(settings("fakes"), &moved, &[]));
+        let options = PermutationOptions { permutations: 9, seed: 7 };
+        let report = Report::from_tables(&a, &b, &options, extra.to_vec()).unwrap();
+        kinds(&report).contains(&"claims_reversed")
+    };
+    let of = |complexity, vulnerability, n| told(complexity, vulnerability, n, &[]);
+    assert!(of(0.5, -15.0, 60));
+    assert!(!told(0.5, -15.0, 60, &[Warning::Demo]), "the demo says so itself");
+    assert!(!of(-0.5, 15.0, 60), "as the paper has it");
+    assert!(!of(0.5, 15.0, 60) && !of(-0.5, -15.0, 60), "one of two");
+    assert!(!of(0.05, -1.5, 60), "too little");
+    assert!(!of(0.3, -9.0, 4), "too few images");
+}
+
+#[test]
+fn metrics_at_their_floor_follow_the_scores_own_warning() {
+    let mut report = report();
+    report.metrics = report_with_metrics().metrics;
+    assert_eq!(floor::at_floor(&report.metrics), None, "above its floor, or without one");
+    report.metrics[0].value = report.metrics[0].null_q95;
+    let Some(Warning::MetricsAtFloor { metrics }) = floor::at_floor(&report.metrics) else { panic!() };
+    assert_eq!(metrics[0].title, "Fréchet distance");
 }
 
 #[test]

@@ -10,6 +10,8 @@ use super::number::significant;
 pub(super) const NOISE_FLOOR_LIMIT: f64 = 0.1;
 /// Share of the generated images that may be in the reference before it is warned about.
 pub(super) const SHARED_LIMIT: f64 = 0.01;
+/// Cliff's δ from which both claims are reversed clearly; Romano et al. 2006 call .33 medium.
+pub(super) const CLEAR_DELTA: f64 = 0.33;
 /// Images a set needs not to be called small.
 pub(crate) const SMALL_N: usize = 50;
 
@@ -29,6 +31,22 @@ impl fmt::Display for Set {
             Set::Generated => "the generated set",
         })
     }
+}
+
+/// A metric that shows no difference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AtFloor {
+    /// The metric.
+    pub title: String,
+    /// Its value.
+    pub value: f64,
+    /// What one in twenty random parts of the reference does no better than.
+    pub limit: f64,
+    /// Images in such a part, at least.
+    pub n: usize,
+    /// Images in each set at which the present excess over the floor's mean would reach the limit, if it is real; `None` where there is no
+    /// excess, or for more than a million.
+    pub needed: Option<usize>,
 }
 
 /// Something that makes the numbers of a report less than they seem. `{kind, message}` in JSON: the kind is stable,
@@ -58,6 +76,18 @@ pub enum Warning {
         n_reference: usize,
         /// Generated images that entered.
         n_generated: usize,
+    },
+    /// `metrics_not_beyond_floor`: metrics that random parts of the reference reach too.
+    MetricsAtFloor {
+        /// The metrics.
+        metrics: Vec<AtFloor>,
+    },
+    /// `claims_reversed`: generated images are clearly the more complex and the less vulnerable ones.
+    ClaimsReversed {
+        /// Cliff's δ of complexity, generated over reference.
+        complexity: f64,
+        /// The same of vulnerability.
+        vulnerability: f64,
     },
     /// `small_n`: fewer than 50 images of a set entered, so that the score of sets that do not differ is high.
     SmallN {
@@ -135,6 +165,8 @@ impl Warning {
             Warning::SameSet { .. } => "same_set",
             Warning::SharedImages { .. } => "shared_images",
             Warning::NotAboveFloor { .. } => "not_above_floor",
+            Warning::MetricsAtFloor { .. } => "metrics_not_beyond_floor",
+            Warning::ClaimsReversed { .. } => "claims_reversed",
             Warning::SmallN { .. } => "small_n",
             Warning::NoiseFloor { .. } => "noise_floor",
             Warning::UndefinedRows { .. } => "undefined_rows",
@@ -176,6 +208,36 @@ impl fmt::Display for Warning {
                  difference. That does not show that the sets are alike; use more images to see smaller differences.",
                 significant(*value, 4),
                 significant(*null_q95, 4)
+            ),
+            Warning::MetricsAtFloor { metrics } => {
+                f.write_str("no difference between the sets can be claimed by ")?;
+                for (i, metric) in metrics.iter().enumerate() {
+                    let AtFloor { title, value, limit, n, .. } = metric;
+                    let comma = if i > 0 { ", " } else { "" };
+                    let (value, limit) = (significant(*value, 4), significant(*limit, 4));
+                    write!(f, "{comma}{title} ({value}; floor {limit} at n = {n})")?;
+                }
+                f.write_str(
+                    ": one in twenty random parts of the reference does no better. That does not show that the sets are alike; use \
+                     more images to see smaller differences.",
+                )?;
+                let known: Vec<String> = metrics
+                    .iter()
+                    .filter_map(|metric| Some(format!("{} about {}", metric.title, metric.needed?)))
+                    .collect();
+                if !known.is_empty() {
+                    let known = known.join(", ");
+                    write!(f, " If the present excess is real, so many in each set would show it: {known}.")?;
+                }
+                Ok(())
+            }
+            Warning::ClaimsReversed { complexity, vulnerability } => write!(
+                f,
+                "generated images are the more complex (Cliff's δ {}) and the less vulnerable ones (δ {}), the reverse of what the \
+                 paper reports. Either the sets are exchanged (real photos come first), or AS-i of this backbone does not mean \
+                 naturalness on these images: try another one, and look at the images that AS-i ranks last.",
+                significant(*complexity, 2),
+                significant(*vulnerability, 2)
             ),
             Warning::SmallN { n_reference, n_generated, null_mean } => {
                 write!(f, "{n_reference} reference and {n_generated} generated images are few: ")?;
