@@ -119,9 +119,11 @@ impl Preflight {
             |a: &Finding, b: &Finding| (a.severity, a.kind, &a.remedy) == (b.severity, b.kind, &b.remedy);
         let mut text = String::new();
         for group in self.findings.chunk_by(same) {
-            for (i, finding) in group.iter().enumerate() {
+            let mut said: Vec<String> = group.iter().map(Finding::to_string).collect();
+            said.dedup();
+            for (i, finding) in said.iter().enumerate() {
                 let head = match i {
-                    0 => format!("{}: {}:", finding.severity, finding.kind.name()),
+                    0 => format!("{}: {}:", group[0].severity, group[0].kind.name()),
                     _ => "  also:".to_owned(),
                 };
                 text += &wrapped(&format!("{head} {finding}"), "  ");
