@@ -1,5 +1,7 @@
 //! Signs that reference and generated images were given in the wrong order.
 
+use std::collections::HashSet;
+
 use super::finding::{Finding, Kind, Severity};
 use super::images;
 use super::set::SetFacts;
@@ -41,6 +43,8 @@ const GENERATED: [&str; 19] = [
     "dalle",
     "generations",
 ];
+/// Different sizes that speak for photos.
+const MANY_SIZES: usize = 10;
 /// Share of a set whose files must say so before the sets are likely exchanged.
 const MOST: f64 = 0.5;
 
@@ -64,6 +68,19 @@ pub(super) fn swapped(reference: &SetFacts, generated: &SetFacts) -> Vec<Finding
         let said =
             format!("{} of {} name a generative program", images(generator.paths.len()), reference.source);
         signs.push((Severity::Serious, said));
+    }
+    let sizes = |set: &SetFacts| {
+        set.images.iter().map(|image| (image.width, image.height)).collect::<HashSet<_>>().len()
+    };
+    // Generators have a size of their own. That is too little to accuse by, and worth saying beside something else.
+    if !signs.is_empty() && sizes(reference) == 1 && sizes(generated) >= MANY_SIZES {
+        let said = format!(
+            "{} come in {} sizes, those of {} in one",
+            generated.source,
+            sizes(generated),
+            reference.source
+        );
+        signs.push((Severity::Note, said));
     }
     if let Some(&severity) = signs.iter().map(|(severity, _)| severity).max() {
         let said: Vec<String> = signs.into_iter().map(|(_, said)| said).collect();

@@ -410,6 +410,16 @@ fn exchanged_sets_are_suspected_by_name_camera_and_program() {
     let named = |a: &str, b: &str| [set(a, Role::Reference, plain()), set(b, Role::Generated, models())];
     expect(Kind::SwappedSets, Severity::Serious, &[], &named("out/samples", "out/photos"));
     expect(Kind::SwappedSets, Severity::Note, &[], &named("samples", "out"));
+    // Sizes say it too, but not alone.
+    let sizes = || (100..160).map(|seed| png(picture_of(seed, 60 + seed % 11, 48)));
+    let sized = |a: &str, b: &str| [set(a, Role::Reference, plain()), set(b, Role::Generated, sizes())];
+    let swapped = expect(Kind::SwappedSets, Severity::Note, &[], &sized("samples", "out"));
+    assert!(
+        swapped.message.ends_with("out come in 11 sizes, those of samples in one"),
+        "{}",
+        swapped.message
+    );
+    assert_eq!(found(&sized("cats", "dogs")), []);
     assert_eq!(found(&named("photos", "samples")), []);
 
     let with_camera = |count: u32| {
