@@ -96,10 +96,10 @@ impl Input {
         })
     }
 
-    /// What is to be said of a file that was read.
-    pub(crate) fn unknown_origin(&self, loader: &Loader) -> Option<Warning> {
+    /// What is to be said, of results at a layer, of a file that was read.
+    pub(crate) fn unknown_origin(&self, loader: &Loader, layer: usize) -> Option<Warning> {
         let (Input::Features(_, path) | Input::Statistics(_, path)) = self else { return None };
-        let backbone = &loader.assumed.first()?.backbone;
+        let backbone = &loader.assumed.get(layer)?.backbone;
         let layer = backbone.layer.as_ref().map(|layer| format!(" at {layer}")).unwrap_or_default();
         let features = match backbone.name.as_str() {
             UNKNOWN => "the same network as the other file".to_owned(),

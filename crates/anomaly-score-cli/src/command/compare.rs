@@ -110,7 +110,9 @@ pub(crate) fn compare(
     }
     let backbones: Vec<_> = loader.settings(&reference)?.into_iter().map(|s| s.backbone).collect();
     selection.require_possible(&backbones)?;
-    let of_files: Vec<Warning> = all.iter().filter_map(|input| input.unknown_origin(&loader)).collect();
+    let of_files: Vec<Vec<Warning>> = (0..backbones.len())
+        .map(|layer| all.iter().filter_map(|input| input.unknown_origin(&loader, layer)).collect())
+        .collect();
     let found = if score.no_preflight {
         None
     } else {
@@ -125,10 +127,11 @@ pub(crate) fn compare(
         generated.into_iter().map(|input| input.measured(&loader)).collect::<Result<_>>()?;
     let held_out = held_out.map(|input| input.into_tables(of_held_out)).transpose()?;
     let of_preset = preset.map(|p| Warning::Preset { name: p.name.into(), limits: p.limits.into() });
-    let warnings = [loader.cache_errors(), of_files, Vec::from_iter(of_preset), warnings].concat();
+    let warnings = [Vec::from_iter(of_preset), warnings].concat();
     for (layer, reference) in references.iter().enumerate() {
         let seed = reference.measured().settings().seed;
         let permutations = PermutationOptions { permutations: score.permutations, seed };
+        let warnings = [&loader.cache_errors()[..], &of_files[layer], &warnings].concat();
         let options = Options {
             bootstrap: score.metrics.bootstrap,
             null_splits: score.metrics.null_splits,

@@ -545,3 +545,33 @@ fn what_is_kept_of_a_set_is_that_of_the_set() {
         }
     }
 }
+
+/// ADM's files hold two pairs of statistics: sFID reads the second, everything else the first.
+#[test]
+fn the_layer_says_which_statistics_are_read() {
+    let gaussian = |dim: usize, mean: f64| {
+        let covariance = (0..dim * dim).map(|i| f64::from(u8::from(i % (dim + 1) == 0))).collect();
+        Gaussian::new("s.npz", vec![mean; dim], covariance, None).unwrap()
+    };
+    let like = |name: &str, layer: &str, dim: u32| {
+        let mut settings = settings(name);
+        (settings.backbone.layer, settings.backbone.feature_dim) = (Some(layer.into()), dim);
+        settings
+    };
+    let (pool3, spatial) =
+        (like("inception-v3-fid", "pool3:flat", 2048), like("inception-v3-fid", "spatial:flat", 2023));
+    let mut statistics = Statistics::of(gaussian(3, 1.0));
+    let error = SetStatistics::new(&statistics, "s.npz", &spatial).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(
+        error.to_string().starts_with("s.npz: holds no statistics of this layer; expected mu_s and sigma_s"),
+        "{error}"
+    );
+    statistics.spatial = Some(gaussian(2, 2.0));
+    let of = |like: &Settings| SetStatistics::new(&statistics, "s.npz", like).unwrap();
+    assert_eq!((of(&pool3).gaussian.mean()[0], of(&spatial).gaussian.mean()[0]), (1.0, 2.0));
+    let found = of(&spatial).settings;
+    assert_eq!((found.source.as_str(), found.backbone.feature_dim, found.has_scores()), ("s.npz", 2, false));
+    // Of another network `spatial` is a layer like any.
+    assert_eq!(of(&like("resnet18", "spatial", 2023)).gaussian.dim(), 3);
+}
