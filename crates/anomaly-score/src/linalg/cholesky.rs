@@ -1,6 +1,7 @@
 //! A factor of a covariance, whether of full rank or not.
 
 use super::product::{View, add_lower};
+use super::vector::dot;
 
 /// Columns that are factored before the rest of the matrix is brought up to date.
 const BLOCK: usize = 64;
@@ -12,6 +13,15 @@ pub(crate) struct Factor {
     pub(crate) rows: Vec<f64>,
     /// r: number of pivots that stand out from rounding.
     pub(crate) rank: usize,
+    /// Columns in the order of their pivots: in this order R has zeros left of its diagonal.
+    pub(crate) order: Vec<usize>,
+}
+
+impl Factor {
+    /// R with its columns in `order`.
+    pub(crate) fn in_order(&self, order: &[usize]) -> Vec<f64> {
+        self.rows.chunks_exact(order.len().max(1)).flat_map(|row| order.iter().map(|&c| row[c])).collect()
+    }
 }
 
 /// Pivoted Cholesky factor of a positive semidefinite matrix, of which the lower triangle of `matrix`, D×D, is read.
@@ -45,7 +55,7 @@ pub(crate) fn factor(mut matrix: Vec<f64>, dim: usize) -> Factor {
             let (head, tail) = matrix.split_at_mut((j + 1) * dim);
             let row = &mut head[j * dim..];
             for (below, left) in tail.chunks_exact_mut(dim).zip(&mut diagonal[j + 1..]) {
-                let known: f64 = row[start..j].iter().zip(&below[start..j]).map(|(a, b)| a * b).sum();
+                let known = dot(&row[start..j], &below[start..j]);
                 below[j] = (below[j] - known) / root;
                 *left -= below[j] * below[j];
             }
@@ -67,7 +77,7 @@ pub(crate) fn factor(mut matrix: Vec<f64>, dim: usize) -> Factor {
             rows[j * dim + column] = value;
         }
     }
-    Factor { rows, rank }
+    Factor { rows, rank, order }
 }
 
 /// Exchanges rows and columns `a` ≤ `b` of a symmetric matrix of which only the lower triangle is kept.
@@ -100,6 +110,8 @@ mod tests {
             let covariance = squares_of_rows(&matrix(dim, rank, "cholesky"), rank);
             let found = factor(covariance.clone(), dim);
             assert_eq!(found.rank, rank, "D = {dim}");
+            let upper = found.in_order(&found.order);
+            assert!((0..rank).all(|i| upper[i * dim..][..i].iter().all(|&v| v == 0.0)), "D = {dim}");
             let largest = (0..dim).map(|i| covariance[i * dim + i]).fold(0.0, f64::max);
             for i in 0..dim {
                 for j in 0..=i {

@@ -6,6 +6,7 @@
 use rayon::prelude::*;
 
 use super::product::{View, add_lower};
+use super::vector::{dot, multiply_lower};
 
 /// Columns that are reduced before the rest of the matrix is brought up to date.
 const PANEL: usize = 32;
@@ -45,25 +46,21 @@ pub(crate) fn symmetric_eigenvalues(mut matrix: Vec<f64>, dim: usize) -> Vec<f64
 /// Diagonal (D) and sub-diagonal (D − 1) of a tridiagonal matrix with the same eigenvalues.
 fn tridiagonal(mut matrix: Vec<f64>, dim: usize) -> (Vec<f64>, Vec<f64>) {
     let (mut diagonal, mut below) = (vec![0.0; dim], vec![0.0; dim.saturating_sub(1)]);
-    // Row i holds the i-th elements of the panel's reflectors v, then of their w: the rest of the matrix is to become
-    // A − Σ (v·wᵀ + w·vᵀ).
-    let mut panel = vec![0.0; dim * 2 * PANEL];
+    // Row i holds the i-th elements of the panel's reflectors v, then of their w, and `swapped` the other way round: the
+    // rest of the matrix is to become A − Σ (v·wᵀ + w·vᵀ).
+    let (mut panel, mut swapped) = (vec![0.0; dim * 2 * PANEL], vec![0.0; dim * 2 * PANEL]);
     let (mut v, mut w, mut partial) = (vec![0.0; dim], vec![0.0; dim], vec![]);
     let mut start = 0;
     while start < dim {
         let end = (start + PANEL).min(dim);
         panel.fill(0.0);
+        swapped.fill(0.0);
         for c in start..end {
             let done = c - start;
             // The column, with the panel's reflectors so far.
-            let (left, right) = {
-                let row = &panel[c * 2 * PANEL..][..2 * PANEL];
-                (row[..done].to_vec(), row[PANEL..PANEL + done].to_vec())
-            };
+            let other: [f64; 2 * PANEL] = std::array::from_fn(|l| swapped[c * 2 * PANEL + l]);
             for i in c..dim {
-                let row = &panel[i * 2 * PANEL..][..2 * PANEL];
-                let known: f64 = (0..done).map(|l| row[l] * right[l] + row[PANEL + l] * left[l]).sum();
-                v[i] = matrix[i * dim + c] - known;
+                v[i] = matrix[i * dim + c] - dot(&panel[i * 2 * PANEL..][..2 * PANEL], &other);
             }
             diagonal[c] = v[c];
             if c + 1 == dim {
@@ -84,25 +81,25 @@ fn tridiagonal(mut matrix: Vec<f64>, dim: usize) -> (Vec<f64>, Vec<f64>) {
                     *sum += value * v[i];
                 }
             }
+            along.rotate_left(PANEL);
             let mut projection = 0.0;
             for i in rest.clone() {
-                let row = &panel[i * 2 * PANEL..][..2 * PANEL];
-                let known: f64 =
-                    (0..done).map(|l| row[l] * along[PANEL + l] + row[PANEL + l] * along[l]).sum();
+                let known = dot(&panel[i * 2 * PANEL..][..2 * PANEL], &along);
                 w[i] = tau * (w[i] - known);
                 projection += w[i] * v[i];
             }
             for i in rest {
                 w[i] -= 0.5 * tau * projection * v[i];
-                panel[i * 2 * PANEL + done] = v[i];
-                panel[i * 2 * PANEL + PANEL + done] = w[i];
+                for (rows, first, second) in [(&mut panel, v[i], w[i]), (&mut swapped, w[i], v[i])] {
+                    rows[i * 2 * PANEL + done] = first;
+                    rows[i * 2 * PANEL + PANEL + done] = second;
+                }
             }
         }
         if end < dim {
-            let view = |from: usize| View::new(&panel[end * 2 * PANEL + from..], dim - end, PANEL, 2 * PANEL);
-            let rest = &mut matrix[end * dim + end..];
-            add_lower(-1.0, view(0), view(PANEL), rest, dim);
-            add_lower(-1.0, view(PANEL), view(0), rest, dim);
+            let view = |rows| View::new(rows, dim - end, 2 * PANEL, 2 * PANEL);
+            let (one, other) = (view(&panel[end * 2 * PANEL..]), view(&swapped[end * 2 * PANEL..]));
+            add_lower(-1.0, one, other, &mut matrix[end * dim + end..], dim);
         }
         start = end;
     }
@@ -132,11 +129,7 @@ fn multiply(matrix: &[f64], dim: usize, from: usize, v: &[f64], w: &mut [f64], p
     // Every element below the diagonal serves twice while it is at hand.
     partial.par_chunks_mut(length).enumerate().for_each(|(task, sums)| {
         let (first, last) = (task * ROWS, (task * ROWS + ROWS).min(length));
-        for i in first..last {
-            let row = &matrix[(from + i) * dim + from..][..i + 1];
-            let below = dot_and_add(&row[..i], &v[from..from + i], v[from + i], &mut sums[..i]);
-            sums[i] += below + row[i] * v[from + i];
-        }
+        multiply_lower(&matrix[from * dim + from..], dim, first..last, &v[from..], sums);
     });
     w[from..].fill(0.0);
     for (task, sums) in partial.chunks_exact(length).enumerate() {
@@ -145,26 +138,6 @@ fn multiply(matrix: &[f64], dim: usize, from: usize, v: &[f64], w: &mut [f64], p
             *w += sum;
         }
     }
-}
-
-/// ⟨row, v⟩, while `sums` += `factor`·row.
-fn dot_and_add(row: &[f64], v: &[f64], factor: f64, sums: &mut [f64]) -> f64 {
-    let mut lanes = [0.0; LANES];
-    let mut rows = row.chunks_exact(LANES);
-    let mut vs = v.chunks_exact(LANES);
-    let mut outs = sums.chunks_exact_mut(LANES);
-    for ((row, v), out) in (&mut rows).zip(&mut vs).zip(&mut outs) {
-        for l in 0..LANES {
-            lanes[l] += row[l] * v[l];
-            out[l] += factor * row[l];
-        }
-    }
-    let mut dot: f64 = lanes.iter().sum();
-    for ((row, v), out) in rows.remainder().iter().zip(vs.remainder()).zip(outs.into_remainder()) {
-        dot += row * v;
-        *out += factor * row;
-    }
-    dot
 }
 
 /// The eigenvalues, rising, of a tridiagonal matrix.

@@ -6,10 +6,11 @@
 mod cholesky;
 mod eigenvalues;
 mod product;
+mod vector;
 
 pub(crate) use cholesky::{Factor, factor};
 pub(crate) use eigenvalues::symmetric_eigenvalues;
-pub(crate) use product::{add_gram, products_of_rows, squares_of_rows};
+pub(crate) use product::{add_gram, products_of_rows, products_of_upper_rows, squares_of_rows};
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::row_order::rows_in_order;
 use super::{Features, Gaussian, Moments, row_order};
-use crate::linalg::{Factor, factor, products_of_rows, squares_of_rows, symmetric_eigenvalues};
+use crate::linalg::{Factor, factor, products_of_upper_rows, squares_of_rows, symmetric_eigenvalues};
 use crate::stats::{counter_rng, mark_random_subset};
 use crate::{Error, ErrorKind, Result};
 
@@ -129,7 +129,7 @@ fn trace_root(small: &Factor, large: &Factor, dim: usize) -> f64 {
     if small.rank == 0 {
         return 0.0;
     }
-    let products = products_of_rows(&small.rows, &large.rows, dim);
+    let products = products_of_upper_rows(&small.in_order(&small.order), &large.in_order(&small.order), dim);
     let values = symmetric_eigenvalues(squares_of_rows(&products, large.rank), small.rank);
     // Rising, so that the small ones are not lost beside the large ones.
     values.iter().map(|v| v.max(0.0).sqrt()).sum()
