@@ -108,29 +108,25 @@ pub(crate) fn add_gram(rows: &[f64], dim: usize, out: &mut [f64]) {
 
 /// The inner products of `a`'s rows (M×D) with `b`'s (N×D): M×N.
 pub(crate) fn products_of_rows(a: &[f64], b: &[f64], dim: usize) -> Vec<f64> {
-    let (m, n) = (a.len() / dim, b.len() / dim);
-    let mut out = vec![0.0; m * n];
-    let (a, b) = (View::new(a, m, dim, dim), View::new(b, n, dim, dim));
-    if n > 0 {
-        out.par_chunks_mut(BAND * n).enumerate().for_each(|(band, out)| {
-            let from = band * BAND;
-            add_product(1.0, a.band(from, (from + BAND).min(m)), b, out, n);
-        });
-    }
-    out
+    products(a, b, dim, |_| 0)
 }
 
 /// [`products_of_rows`] where the rows of `a` have zeros left of the diagonal, which are passed over: half the work where
 /// M = D.
 pub(crate) fn products_of_upper_rows(a: &[f64], b: &[f64], dim: usize) -> Vec<f64> {
+    products(a, b, dim, |row| row)
+}
+
+/// [`products_of_rows`], for each band of the terms from `first`(its first row of `a`) on.
+fn products(a: &[f64], b: &[f64], dim: usize, first: impl Fn(usize) -> usize + Sync) -> Vec<f64> {
     let (m, n) = (a.len() / dim, b.len() / dim);
     let mut out = vec![0.0; m * n];
     let (a, b) = (View::new(a, m, dim, dim), View::new(b, n, dim, dim));
     if n > 0 {
         out.par_chunks_mut(BAND * n).enumerate().for_each(|(band, out)| {
             let from = band * BAND;
-            let a = a.band(from, (from + BAND).min(m)).columns_from(from);
-            add_product(1.0, a, b.columns_from(from), out, n);
+            let (a, skipped) = (a.band(from, (from + BAND).min(m)), first(from));
+            add_product(1.0, a.columns_from(skipped), b.columns_from(skipped), out, n);
         });
     }
     out
