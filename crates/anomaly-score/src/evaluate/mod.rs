@@ -211,7 +211,7 @@ pub fn evaluate(
     let (Side::Images(reference), Side::Images(generated)) = (reference, generated) else {
         return statistics::evaluate(reference, generated, options);
     };
-    let Options { selection, bootstrap, seed, conventions, affordable, .. } = options;
+    let Options { selection, seed, conventions, .. } = options;
     let settings = reference.settings();
     if let Some(held_out) = held_out {
         settings.require_same_features("the reference set", held_out.settings(), "the held-out set")?;
@@ -227,13 +227,7 @@ pub fn evaluate(
         true => [reference.in_table_order(), generated.in_table_order()],
         false => [Vec::new(), Vec::new()],
     };
-    let resampling = Resampling {
-        conventions,
-        resamples: *bootstrap,
-        confidence: CONFIDENCE,
-        seed: *seed,
-        affordable: *affordable,
-    };
+    let resampling = Resampling::of(options);
 
     let mut metrics = Vec::with_capacity(selection.metrics.len());
     let mut with_floor = Vec::new();

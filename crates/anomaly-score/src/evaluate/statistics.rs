@@ -6,7 +6,7 @@ use super::features::{FeatureSet, Side};
 use super::metric::Metric;
 use super::pair::{Outcome, Pair, rank_note, said};
 use super::uncertainty::{Interval, Resampling, drawn, operations};
-use super::{CONFIDENCE, Evaluation, MetricResult, Options};
+use super::{Evaluation, MetricResult, Options};
 use crate::Result;
 use crate::set_metric::{
     FactoredGaussian, Features, InfinityOptions, Moments, frechet_distance_factored,
@@ -16,7 +16,7 @@ use crate::set_metric::{
 /// The metrics of two sets of which at least one is statistics. Fréchet distances need no more than those of the reference, and what
 /// knows no reference needs no more than generated images.
 pub(super) fn evaluate(reference: Side, generated: Side, options: &Options) -> Result<Evaluation> {
-    let Options { selection, bootstrap, seed, conventions, affordable, .. } = options;
+    let Options { selection, seed, conventions, .. } = options;
     let (r, g) = (reference.features()?, generated.features()?);
     let backbone = match (reference, generated) {
         (Side::Images(set), _) | (_, Side::Images(set)) => &set.settings().backbone,
@@ -31,13 +31,7 @@ pub(super) fn evaluate(reference: Side, generated: Side, options: &Options) -> R
     };
     let of_two = (selection.metrics.iter().any(|m| m.reads_reference_moments()))
         .then(|| Ok::<_, String>((factored(reference, r)?, factored(generated, g)?)));
-    let resampling = Resampling {
-        conventions,
-        resamples: *bootstrap,
-        confidence: CONFIDENCE,
-        seed: *seed,
-        affordable: *affordable,
-    };
+    let resampling = Resampling::of(options);
     let dim = backbone.feature_dim as usize;
     let metrics = selection.metrics.iter().map(|&metric| {
         let mut result = MetricResult::new(metric, backbone, reference.n(), generated.n(), *seed);

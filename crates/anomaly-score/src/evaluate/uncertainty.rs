@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::metric::{METRICS, Metric};
 use super::pair::{Outcome, Over, Pair};
-use super::{Conventions, KernelConvention, Options};
+use super::{CONFIDENCE, Conventions, KernelConvention, Options};
 use crate::set_metric::ks2d::PooledSamples;
 use crate::set_metric::{
     FactoredGaussian, Features, Gaussian, Moments, Point, frechet_distance_factored, sliced_wasserstein,
@@ -82,6 +82,19 @@ pub(super) struct Resampling<'a> {
     pub(super) confidence: f64,
     pub(super) seed: u64,
     pub(super) affordable: f64,
+}
+
+impl<'a> Resampling<'a> {
+    /// As `options` ask for.
+    pub(super) fn of(options: &'a Options) -> Self {
+        Resampling {
+            conventions: &options.conventions,
+            resamples: options.bootstrap,
+            confidence: CONFIDENCE,
+            seed: options.seed,
+            affordable: options.affordable,
+        }
+    }
 }
 
 impl Resampling<'_> {
