@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anomaly_score::evaluate::{
-    ClassFile, Classes, FeatureSet, Options, Preset, Selection, Side, compare_models, evaluate_classes,
+    ClassFile, Classes, FeatureSet, Options, PairResult, Preset, Selection, Side, compare_models,
+    evaluate_classes,
 };
 use anomaly_score::measure::{FEATURES_ONLY, protocol};
 use anomaly_score::report::{
@@ -67,18 +68,8 @@ pub(crate) fn compare(
         );
     }
     let all: Vec<&Input> = std::iter::once(&reference).chain(&generated).chain(&held_out).collect();
-    let is_statistics = |input: &&Input| matches!(input, Input::Statistics(..));
-    if let (true, Some(input)) =
-        (classes.is_some(), std::iter::once(&reference).chain(&generated).find(is_statistics))
-    {
-        bail!("--by-class: {} holds mean and covariance of all classes together", input.name());
-    }
     if let Some(classes) = &classes {
-        let (source, paths) = reference.paths()?;
-        for model in &generated {
-            let (of_model, model_paths) = model.paths()?;
-            classes.require_common([(&source, &paths), (&of_model, &model_paths)])?;
-        }
+        require_common_classes(classes, &reference, &generated)?;
     }
     let scorable = std::iter::once(&reference).chain(&generated).all(Input::can_have_scores);
     let scored = selection.needs_scores() && (scorable || selection.names_scores());
@@ -157,35 +148,9 @@ pub(crate) fn compare(
                 Some(layers) => Some(FeatureSet::read(&layers[layer], "held out")?),
                 None => None,
             };
-            let of_reference = reference.features("reference")?;
-            let sets: Vec<Option<FeatureSet>> =
-                models.iter().map(|model| model.features("generated")).collect::<Result<_>>()?;
-            let sides: Vec<Side> =
-                models.iter().zip(&sets).filter_map(|(model, set)| model.side(set)).collect();
-            if let Some(reference) = reference.side(&of_reference) {
-                for (report, &generated) in reports.iter_mut().zip(&sides) {
-                    if several || selection.is_more_than_score() {
-                        report.evaluate(reference, generated, held_out.as_ref(), &options)?;
-                    }
-                    if let (Some(classes), Side::Images(reference), Side::Images(generated)) =
-                        (&classes, reference, generated)
-                    {
-                        let held_out = held_out.as_ref();
-                        let found = evaluate_classes(
-                            reference,
-                            generated,
-                            held_out,
-                            classes,
-                            &permutations,
-                            &options,
-                        )?;
-                        report.add_classes(found);
-                    }
-                }
-                if several {
-                    pairs = compare_models(reference, &sides, &options, score.metrics.pair_permutations)?;
-                }
-            }
+            let alone = several || selection.is_more_than_score();
+            let of = Together { classes: classes.as_ref(), held_out: held_out.as_ref(), alone };
+            pairs = of.evaluate(reference, &models, &mut reports, &permutations, &options, score)?;
         }
         let (as_json, as_text, as_csv) = if several {
             let of = Models { models: reports, pairs };
@@ -210,6 +175,63 @@ pub(crate) fn compare(
     let tables = tables.chain(held_out.iter().flatten());
     let skips = tables.map(|table| report_skipped(table, &measuring.reading));
     Ok(skips.fold(Skips::None, Skips::or))
+}
+
+/// Refuses classes that no two sets can share, before anything is measured.
+fn require_common_classes(classes: &Classes, reference: &Input, generated: &[Input]) -> Result<()> {
+    let is_statistics = |input: &&Input| matches!(input, Input::Statistics(..));
+    if let Some(input) = std::iter::once(reference).chain(generated).find(is_statistics) {
+        bail!("--by-class: {} holds mean and covariance of all classes together", input.name());
+    }
+    let (source, paths) = reference.paths()?;
+    for model in generated {
+        let (of_model, model_paths) = model.paths()?;
+        classes.require_common([(&source, &paths), (&of_model, &model_paths)])?;
+    }
+    Ok(())
+}
+
+/// What the sets of one layer are evaluated with, beyond the Anomaly Score.
+struct Together<'a> {
+    classes: Option<&'a Classes>,
+    held_out: Option<&'a FeatureSet>,
+    /// Whether each model is also evaluated as a whole.
+    alone: bool,
+}
+
+impl Together<'_> {
+    /// Completes the report of each model; gives what tells every two of several apart.
+    fn evaluate(
+        &self,
+        reference: &MeasuredInput,
+        models: &[&MeasuredInput],
+        reports: &mut [Report],
+        permutations: &PermutationOptions,
+        options: &Options,
+        score: &Score,
+    ) -> Result<Vec<PairResult>> {
+        let of_reference = reference.features("reference")?;
+        let sets: Vec<Option<FeatureSet>> =
+            models.iter().map(|model| model.features("generated")).collect::<Result<_>>()?;
+        let sides: Vec<Side> = models.iter().zip(&sets).filter_map(|(model, set)| model.side(set)).collect();
+        let Some(reference) = reference.side(&of_reference) else { return Ok(Vec::new()) };
+        for (report, &generated) in reports.iter_mut().zip(&sides) {
+            if self.alone {
+                report.evaluate(reference, generated, self.held_out, options)?;
+            }
+            if let (Some(classes), Side::Images(reference), Side::Images(generated)) =
+                (self.classes, reference, generated)
+            {
+                let found =
+                    evaluate_classes(reference, generated, self.held_out, classes, permutations, options)?;
+                report.add_classes(found);
+            }
+        }
+        if models.len() < 2 {
+            return Ok(Vec::new());
+        }
+        Ok(compare_models(reference, &sides, options, score.metrics.pair_permutations)?)
+    }
 }
 
 /// Says that options of the method do nothing, where some were given.
