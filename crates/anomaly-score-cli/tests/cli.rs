@@ -8,23 +8,15 @@ use std::time::{Duration, Instant};
 use image::{Rgb, RgbImage};
 use tempfile::TempDir;
 
+use program::{program, text};
+
+mod program;
+
 /// Two steps of each kind: seven passes an image instead of forty.
 const SHORT: [&str; 4] = ["--steps", "2", "--attack-steps", "1"];
 
-fn program(home: &TempDir) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_anomaly-score"));
-    command.env("ANOMALY_SCORE_CACHE", home.path().join("cache"));
-    // Whoever runs the tests may have weights of their own, and a network.
-    command.env("HF_HUB_CACHE", home.path().join("hub")).env("HF_HUB_OFFLINE", "1");
-    command
-}
-
 fn run(home: &TempDir, args: &[&str]) -> Output {
     program(home).args(args).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
 }
 
 /// A smooth picture with some texture, different for every `seed`.

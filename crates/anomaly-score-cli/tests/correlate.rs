@@ -1,16 +1,16 @@
 //! `correlate` as a user meets it.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use tempfile::TempDir;
 
-fn run(home: &TempDir, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_anomaly-score")).current_dir(home.path()).args(args).output().unwrap()
-}
+use program::{program, text};
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
+mod program;
+
+fn run(home: &TempDir, args: &[&str]) -> Output {
+    program(home).current_dir(home.path()).args(args).output().unwrap()
 }
 
 /// Twelve images of two generators, rated; better ones have lower scores.

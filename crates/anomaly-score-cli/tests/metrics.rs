@@ -1,11 +1,15 @@
 //! `compare --metrics` as a user meets it.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 use tempfile::TempDir;
+
+use program::{program, text};
+
+mod program;
 
 /// Two steps of each kind, short features, and few resamples.
 const SHORT: [&str; 10] = [
@@ -22,17 +26,7 @@ const SHORT: [&str; 10] = [
 ];
 
 fn run(home: &TempDir, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_anomaly-score"))
-        .env("ANOMALY_SCORE_CACHE", home.path().join("cache"))
-        .env("HF_HUB_CACHE", home.path().join("hub"))
-        .env("HF_HUB_OFFLINE", "1")
-        .args(args)
-        .output()
-        .unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
+    program(home).args(args).output().unwrap()
 }
 
 /// Smooth pictures, different for every seed.

@@ -1,25 +1,18 @@
 //! `preflight`, and what `compare` and `measure` say before they begin.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use image::{Rgb, RgbImage};
 use serde_json::Value;
 use tempfile::TempDir;
 
-fn run(home: &TempDir, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_anomaly-score"))
-        .current_dir(home.path())
-        .env("ANOMALY_SCORE_CACHE", home.path().join("cache"))
-        .env("HF_HUB_CACHE", home.path().join("hub"))
-        .env("HF_HUB_OFFLINE", "1")
-        .args(args)
-        .output()
-        .unwrap()
-}
+use program::{program, text};
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8(bytes.to_vec()).unwrap()
+mod program;
+
+fn run(home: &TempDir, args: &[&str]) -> Output {
+    program(home).current_dir(home.path()).args(args).output().unwrap()
 }
 
 /// Fields of random tones, no two pictures alike. Fields of 8 pixels would be JPEG's.
