@@ -1,6 +1,6 @@
 //! GF/s of the kernels at the shapes the networks use, and their share of the FMA peak measured in the same run.
 //!
-//!     cargo bench -p anomaly-score-nn --bench kernels
+//!     cargo bench -p anomaly-score-nn --bench kernels -- [PART-OF-A-NAME]
 //!
 //! Matrix products are called as they are; the others run as a step of a small graph and are timed by its clock,
 //! forward and vjp. Seeded inputs, one core, medians.
@@ -62,6 +62,7 @@ fn last_step(graph: &Graph) -> (f64, f64) {
 }
 
 fn main() {
+    let wanted = std::env::args().skip(1).find(|a| !a.starts_with('-')).unwrap_or_default();
     let peak = fma_peak();
     println!("FMA peak of this core: {peak:.1} GF/s");
     let line = |what: &str, flops: usize, seconds: f64| {
@@ -82,13 +83,17 @@ fn main() {
             (196, 112, 672),
             (49, 1152, 192),
         ] {
+            let what = format!("gemm {m}×{k}×{n}, {}", isa.name());
+            if !what.contains(&wanted) {
+                continue;
+            }
             let (a, b) = (values(m * k), values(k * n));
             let mut c = vec![0f32; m * n];
             let packed = Packed::new(isa, k, n, &b, n, 1);
             let seconds = median_seconds(ROUNDS, || {
                 gemm(isa, m, Left::rows(&a, k), &packed, &mut c, n, Epilogue::default());
             });
-            line(&format!("gemm {m}×{k}×{n}, {}", isa.name()), 2 * m * k * n, seconds);
+            line(&what, 2 * m * k * n, seconds);
         }
     }
     for (side, channels, taps, stride) in [
@@ -101,6 +106,10 @@ fn main() {
         (7, 1152, 5, 1),
         (56, 96, 7, 1),
     ] {
+        let what = format!("depthwise {taps}×{taps}/{stride} on {side}×{side}×{channels}");
+        if !what.contains(&wanted) {
+            continue;
+        }
         let out = side / stride;
         let pad = if stride == 1 { taps / 2 } else { (taps - 1) / 2 };
         let window = Window { kh: taps, kw: taps, stride, top: pad, left: pad };
@@ -116,7 +125,6 @@ fn main() {
         );
         let (forward, vjp) = last_step(&graph);
         let flops = 2 * out * out * channels * taps * taps;
-        let what = format!("depthwise {taps}×{taps}/{stride} on {side}×{side}×{channels}");
         line(&what, flops, forward);
         line(&format!("{what}, vjp"), flops, vjp);
     }
@@ -146,6 +154,10 @@ fn main() {
         (14, (512, 512), (3, 3), 2, (1, 1)),
         (56, (256, 512), (1, 1), 2, (0, 0)),
     ] {
+        let what = format!("convolution {kh}×{kw}/{stride} on {side}×{side}×{channels} to {out}");
+        if !what.contains(&wanted) {
+            continue;
+        }
         let window = Window { kh, kw, stride, top, left };
         let size = window.symmetric_size(Shape::new(side, side, channels));
         let weight = values(kh * kw * channels * out);
@@ -156,18 +168,23 @@ fn main() {
         );
         let (forward, vjp) = last_step(&graph);
         let flops = 2 * kh * kw * size.0 * size.1 * channels * out;
-        let what = format!("convolution {kh}×{kw}/{stride} on {side}×{side}×{channels} to {out}");
         line(&what, flops, forward);
         line(&format!("{what}, vjp"), flops, vjp);
     }
-    let part = |column| Part { input: 0, column };
-    let rule = AttentionRule { heads: 6, dim: 64, query: part(0), key: part(384), value: part(768) };
-    let (forward, vjp) = last_step(&graph(16, 1152, Op::Attention(rule)));
-    let flops = 4 * 256 * 256 * 384;
-    line("attention, 256 tokens, 6 heads of 64", flops, forward);
-    line("attention, 256 tokens, 6 heads of 64, vjp", 2 * flops, vjp);
-    let (forward, vjp) = last_step(&graph(16, 384, Op::LayerNorm { eps: 1e-6, affine: None }));
-    // Operations as they are written: two sums and a product and difference a value, and as many and two more back.
-    line("layer norm 256×384", 7 * 256 * 384, forward);
-    line("layer norm 256×384, vjp", 8 * 256 * 384, vjp);
+    let what = "attention, 256 tokens, 6 heads of 64";
+    if what.contains(&wanted) {
+        let part = |column| Part { input: 0, column };
+        let rule = AttentionRule { heads: 6, dim: 64, query: part(0), key: part(384), value: part(768) };
+        let (forward, vjp) = last_step(&graph(16, 1152, Op::Attention(rule)));
+        let flops = 4 * 256 * 256 * 384;
+        line(what, flops, forward);
+        line(&format!("{what}, vjp"), 2 * flops, vjp);
+    }
+    let what = "layer norm 256×384";
+    if what.contains(&wanted) {
+        let (forward, vjp) = last_step(&graph(16, 384, Op::LayerNorm { eps: 1e-6, affine: None }));
+        // Operations as they are written: two sums and a product and difference a value, and as many and two more back.
+        line(what, 7 * 256 * 384, forward);
+        line(&format!("{what}, vjp"), 8 * 256 * 384, vjp);
+    }
 }

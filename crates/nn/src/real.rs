@@ -193,7 +193,7 @@ real!(
     Plain<f64, 8, true>,
     |isa| {
         #[cfg(target_arch = "x86_64")]
-        if isa == Isa::Avx512 {
+        if matches!(isa, Isa::Avx512 | Isa::Amx) {
             return Isa::Avx2;
         }
         isa

@@ -3,9 +3,13 @@
 //! A kernel is written once, as plain generic Rust over fixed-size arrays, and compiled
 //! several times: [`on_isa!`] inlines its body into a function that may use the wider
 //! instructions. Only the compiler's choice of registers differs; the order of
-//! operations does not, so AVX2 and AVX-512 give the same bits.
+//! operations does not, so AVX2 and AVX-512 give the same bits. The tile unit adds in an order of its own
+//! ([`Isa::arithmetic`]).
 
 use std::sync::OnceLock;
+
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::amx;
 
 /// An instruction set that kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +22,13 @@ pub enum Isa {
     /// AVX-512 (F, BW, DQ, VL) with fused multiply-add.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512, and products of matrices on the tile unit (AMX) of numbers split into three of bfloat16.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 impl Isa {
-    /// The widest set this machine has. `ANOMALY_SCORE_ISA=portable|avx2|avx512` lowers
+    /// The widest set this machine has. `ANOMALY_SCORE_ISA=portable|avx2|avx512|amx` lowers
     /// it, for comparing kernels; a set the machine lacks is not honoured.
     pub fn detect() -> Isa {
         static FOUND: OnceLock<Isa> = OnceLock::new();
@@ -42,6 +49,9 @@ impl Isa {
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
+            if avx2 && avx512 && amx::available() {
+                found.push(Isa::Amx);
+            }
             if avx2 && avx512 {
                 found.push(Isa::Avx512);
             }
@@ -53,7 +63,30 @@ impl Isa {
         found
     }
 
-    /// `portable`, `avx2` or `avx512`.
+    /// Name of the rounding: sets of one arithmetic give the same bits, those of two differ by rounding errors.
+    ///
+    /// `separate`: products and sums round by themselves; `fused`: once together (AVX2, AVX-512); `bfloat16x3`: large products
+    /// of matrices by the tile unit, the rest fused.
+    pub fn arithmetic(self) -> &'static str {
+        match self {
+            Isa::Portable => "separate",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 | Isa::Avx512 => "fused",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => "bfloat16x3",
+        }
+    }
+
+    /// The same without the tile unit.
+    pub(crate) fn without_tiles(self) -> Isa {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => Isa::Avx512,
+            other => other,
+        }
+    }
+
+    /// `portable`, `avx2`, `avx512` or `amx`.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Portable => "portable",
@@ -61,6 +94,8 @@ impl Isa {
             Isa::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Isa::Amx => "amx",
         }
     }
 }
@@ -96,7 +131,7 @@ macro_rules! on_isa {
             $crate::kernel::isa::Isa::Portable => $body::<$($t,)* false>($($arg),*),
             // SAFETY: the variants are made by `Isa::available`, which checked the machine.
             #[cfg(target_arch = "x86_64")]
-            $crate::kernel::isa::Isa::Avx2 | $crate::kernel::isa::Isa::Avx512 => unsafe {
+            $crate::kernel::isa::Isa::Avx2 | $crate::kernel::isa::Isa::Avx512 | $crate::kernel::isa::Isa::Amx => unsafe {
                 $crate::kernel::isa::with_avx2(#[inline(always)] || $body::<$($t,)* true>($($arg),*))
             },
         }

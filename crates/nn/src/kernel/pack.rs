@@ -46,7 +46,7 @@ pub(crate) struct Right<'a, T> {
 fn panel_width(isa: Isa, left: usize) -> usize {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => match left {
+        Isa::Avx512 | Isa::Amx => match left {
             0..=16 => 16,
             17..=24 | 33..=40 => 24,
             _ => 32,

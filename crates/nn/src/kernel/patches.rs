@@ -70,6 +70,30 @@ impl<T: Real> Source<T> for Patches<'_, T> {
         self.starts(i0, self.row.to, self.column.to)
     }
 
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn row(self, i: usize, k0: usize, depth: usize, room: *mut T) -> *const T {
+        let [start] = self.starts::<1>(i, self.row.from, self.column.from);
+        let from = self.image.as_ptr().wrapping_add(start);
+        if k0 % self.run + depth <= self.run {
+            return from.wrapping_add(self.term(k0));
+        }
+        let (mut k, end) = (k0, k0 + depth);
+        while k < end {
+            let count = (self.run - k % self.run).min(end - k);
+            // SAFETY: the caller's promise.
+            unsafe { std::ptr::copy_nonoverlapping(from.add(self.term(k)), room.add(k - k0), count) };
+            k += count;
+        }
+        room
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn columns(self) -> Option<(*const T, usize)> {
+        None
+    }
+
     #[inline(always)]
     unsafe fn product<V: Vector<T>, const N: usize, const R: usize>(
         self,

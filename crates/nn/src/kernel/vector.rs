@@ -400,7 +400,7 @@ macro_rules! on_vector {
             },
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
-            $crate::kernel::isa::Isa::Avx512 => unsafe {
+            $crate::kernel::isa::Isa::Avx512 | $crate::kernel::isa::Isa::Amx => unsafe {
                 <$t as $crate::real::Real>::with_avx512(
                     #[inline(always)]
                     || $body::<$t, <$t as $crate::real::Real>::Avx512>($($arg),*),
