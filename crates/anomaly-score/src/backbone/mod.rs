@@ -1,6 +1,7 @@
 //! Backbones: the registry of names, where weights come from, and a network ready to measure.
 
 pub mod hub;
+mod instructions;
 mod onnx;
 mod registry;
 
@@ -14,6 +15,8 @@ use nn::weights::Weights;
 pub use nn::tap::Pool;
 
 pub use hub::HubFile;
+pub(crate) use instructions::isa_of;
+pub use instructions::{ISA_VARIABLE, arithmetic, check_instructions};
 pub use onnx::{ModelCheck, OnnxLayer, OnnxOptions, check_onnx, is_onnx};
 pub use registry::{BACKBONES, DEFAULT, Entry, Layer, Origin, WeightsSource};
 
@@ -54,8 +57,9 @@ impl Backbone {
     /// # Errors
     /// An unknown name or layer; no weights; weights that cannot be read or are another network's; a pool without a
     /// layer, or one that does not fit its layer; a layer named twice; an ONNX file that is damaged or uses what is
-    /// not supported; options of ONNX files with a backbone of the registry.
+    /// not supported; options of ONNX files with a backbone of the registry; as [`check_instructions`].
     pub fn load(request: &Request) -> Result<Backbone> {
+        check_instructions()?;
         if is_onnx(request.name) {
             return onnx::load(request);
         }

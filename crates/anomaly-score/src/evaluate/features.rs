@@ -229,6 +229,7 @@ pub fn of_a_file(source: &str, dim: usize, like: &Settings) -> Settings {
     settings.protocol = protocol(FEATURES_ONLY);
     settings.source = source.to_owned();
     settings.limit = None;
+    settings.arithmetic = None;
     settings.backbone.feature_dim = u32::try_from(dim).unwrap_or(u32::MAX);
     settings
 }

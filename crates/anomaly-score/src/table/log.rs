@@ -205,8 +205,7 @@ impl Log {
         if len == end {
             return Ok(None);
         }
-        Err(Settings::mismatch(&differences, &name, "holds measurements made with other settings")
-            .remedy("Go on with those settings, choose another output, or delete this file to start anew"))
+        Err(Settings::made_otherwise(&differences, &name))
     }
 
     fn write_header(&mut self, settings: &Settings) -> Result<()> {
@@ -419,6 +418,31 @@ mod tests {
             )
         );
         assert_eq!(fs::read(&path).unwrap(), bytes);
+
+        // Another machine, or one and the same by other instructions.
+        let of =
+            |arithmetic: Option<&str>| Settings { arithmetic: arithmetic.map(str::to_owned), ..settings() };
+        assert_eq!(
+            said(open_with(&path, &of(Some("bfloat16x3")))),
+            (
+                ErrorKind::SettingsMismatch,
+                "LOG: holds measurements made with other settings; expected arithmetic = bfloat16x3, \
+                 found arithmetic = fused. Go on with those settings (ANOMALY_SCORE_ISA=avx2 computes in arithmetic fused, \
+                 on a machine that can), choose another output, or delete this file to start anew"
+                    .into()
+            )
+        );
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+        let unknown = dir.path().join("of an older program");
+        open_with(&unknown, &of(None)).unwrap().0.append(b"x").unwrap();
+        let (_, text) = said(open(&unknown));
+        assert!(
+            text.ends_with(
+                "expected arithmetic = fused, found arithmetic = unknown. Choose another output, or delete this file to \
+                 start anew"
+            ),
+            "{text}"
+        );
 
         let mut newer = bytes.clone();
         newer[8] += 1;

@@ -39,7 +39,7 @@ const VERSION_KEY: &str = "anomaly_score.version";
 /// The key-value metadata of a table: the settings whole, and those of them that people look for by themselves.
 fn metadata(settings: &Settings, skipped: &[Skipped]) -> serde_json::Result<Vec<KeyValue>> {
     let pair = |key: &str, value: String| KeyValue::new(key.to_owned(), value);
-    Ok(vec![
+    let mut pairs = vec![
         pair(VERSION_KEY, settings.tool_version.clone()),
         pair("anomaly_score.protocol", settings.protocol.name.clone()),
         pair("anomaly_score.backbone", settings.backbone.name.clone()),
@@ -48,7 +48,11 @@ fn metadata(settings: &Settings, skipped: &[Skipped]) -> serde_json::Result<Vec<
         pair("anomaly_score.seed", settings.seed.to_string()),
         pair(SETTINGS_KEY, serde_json::to_string(settings)?),
         pair(SKIPPED_KEY, serde_json::to_string(skipped)?),
-    ])
+    ];
+    pairs.extend(
+        settings.arithmetic.iter().map(|arithmetic| pair("anomaly_score.arithmetic", arithmetic.clone())),
+    );
+    Ok(pairs)
 }
 
 /// Writes a whole table into the empty `file`; `name` is for error texts. `rows` must come in order of path and have

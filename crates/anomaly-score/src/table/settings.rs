@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::backbone::{ISA_VARIABLE, arithmetic, isa_of};
 use crate::{Error, ErrorKind, Result};
 
-/// Version of the computation itself. Raise it whenever the same image, network and constants give other bits
+/// Version of the computation itself. Raise it whenever the same image, network, constants and arithmetic give other bits
 /// than before: old journals and caches are then no longer taken for measurements of this program.
 pub const METHOD_VERSION: u32 = 7;
 
@@ -25,6 +26,9 @@ const OVERSHOOTS: &str = "torch-bicubic-antialias";
 /// Fields of [`Settings`] that are recorded but decide nothing. Every other field decides, so a field added
 /// later is part of the fingerprint unless it is named here.
 const RECORDED_ONLY: [&str; 3] = ["tool_version", "source", "limit"];
+
+/// The deciding field that two sets may differ in and still be compared.
+const ARITHMETIC: &str = "arithmetic";
 
 /// Keeps a fingerprint of settings apart from every other SHA-256 of this program.
 const FINGERPRINT_TAG: &[u8] = b"anomaly-score measurement settings\0";
@@ -48,6 +52,10 @@ pub struct Settings {
     pub resampler: String,
     /// Seed of every random direction and start.
     pub seed: u64,
+    /// Name of the rounding the network was computed with ([`crate::backbone::arithmetic`]); `None` in tables written before it was
+    /// recorded, and of files that were not measured here.
+    #[serde(default)]
+    pub arithmetic: Option<String>,
     /// Version of the program that measured (recorded only).
     pub tool_version: String,
     /// The image source as the user named it (recorded only).
@@ -116,7 +124,7 @@ pub struct Difference {
 }
 
 impl Settings {
-    /// Settings of a run of this program.
+    /// Settings of a run of this program, in the arithmetic of this process.
     pub fn new(
         protocol: ProtocolSettings,
         backbone: BackboneSettings,
@@ -132,6 +140,7 @@ impl Settings {
             backbone,
             resampler: resampler.into(),
             seed,
+            arithmetic: Some(arithmetic().to_owned()),
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
             source: source.into(),
             limit,
@@ -149,7 +158,8 @@ impl Settings {
     /// The deciding fields in which `self` and `other` differ, sorted by name; empty if none.
     pub fn differences(&self, other: &Settings) -> Vec<Difference> {
         let (mine, theirs) = (self.deciding(), other.deciding());
-        let text = |v: Option<&Value>| match v {
+        let text = |field: &str, v: Option<&Value>| match v {
+            None | Some(Value::Null) if field == ARITHMETIC => "unknown".to_owned(),
             None | Some(Value::Null) => "none".to_owned(),
             Some(Value::String(s)) => s.clone(),
             Some(v) => v.to_string(),
@@ -158,18 +168,21 @@ impl Settings {
             .filter(|(field, value)| theirs.get(*field) != Some(value))
             .map(|(field, value)| Difference {
                 field: field.clone(),
-                mine: text(Some(value)),
-                theirs: text(theirs.get(field)),
+                mine: text(field, Some(value)),
+                theirs: text(field, theirs.get(field)),
             })
             .collect()
     }
 
-    /// Succeeds when `other` (called `theirs` in the error) was measured as `self` (called `mine`) was.
+    /// Succeeds when `other` (called `theirs` in the error) was measured as `self` (called `mine`) was, in whatever arithmetic: sets
+    /// measured on two machines are comparable, and [`Warning::of_arithmetics`](crate::report::Warning::of_arithmetics) says what to
+    /// beware of.
     ///
     /// # Errors
     /// `SettingsMismatch`, naming both and every deciding field that differs.
     pub fn require_same(&self, mine: &str, other: &Settings, theirs: &str) -> Result<()> {
-        let differences = self.differences(other);
+        let mut differences = self.differences(other);
+        differences.retain(|d| d.field != ARITHMETIC);
         if differences.is_empty() {
             return Ok(());
         }
@@ -183,7 +196,7 @@ impl Settings {
     }
 
     /// Succeeds when the features of `other` (called `theirs` in the error) are those that the settings of `self` (called
-    /// `mine`) give, whatever else was measured.
+    /// `mine`) give, whatever else was measured and in whatever arithmetic.
     ///
     /// # Errors
     /// `SettingsMismatch`, naming both and every field that decides over features and differs.
@@ -193,7 +206,7 @@ impl Settings {
         let mut differences = self.differences(other);
         differences.retain(|d| match d.field.as_str() {
             "protocol.name" => clipped_otherwise,
-            field => field != "seed" && !field.starts_with("protocol."),
+            field => field != "seed" && field != ARITHMETIC && !field.starts_with("protocol."),
         });
         if differences.is_empty() {
             return Ok(());
@@ -224,8 +237,22 @@ impl Settings {
             ))
     }
 
+    /// The error about the file `subject` of measurements, which cannot be added to: its settings differ by `differences`.
+    pub(super) fn made_otherwise(differences: &[Difference], subject: &str) -> Error {
+        let arithmetic = differences.iter().find(|d| d.field == ARITHMETIC);
+        let go_on = match arithmetic.map(|d| (d.theirs.as_str(), isa_of(&d.theirs))) {
+            None => "Go on with those settings, choose".to_owned(),
+            Some((theirs, Some(isa))) => format!(
+                "Go on with those settings ({ISA_VARIABLE}={isa} computes in arithmetic {theirs}, on a machine that can), choose"
+            ),
+            Some((_, None)) => "Choose".to_owned(),
+        };
+        Self::mismatch(differences, subject, "holds measurements made with other settings")
+            .remedy(format!("{go_on} another output, or delete this file to start anew"))
+    }
+
     /// The error about `subject`, which differs from what was expected (mine) by `differences`.
-    pub(super) fn mismatch(differences: &[Difference], subject: &str, problem: &str) -> Error {
+    fn mismatch(differences: &[Difference], subject: &str, problem: &str) -> Error {
         let list = |value: fn(&Difference) -> &str| {
             differences.iter().map(|d| format!("{} = {}", d.field, value(d))).collect::<Vec<_>>().join(", ")
         };
@@ -272,7 +299,7 @@ mod tests {
     fn fingerprint_is_the_documented_one() {
         assert_eq!(
             hex(&settings().fingerprint()),
-            "53c8dc0e2779a151deb35be0d77da0849327dc386170aeb7762f0a5142a535cf"
+            "ab0ed277109e86784d621218014c376d86c6a3acee90e8f596466e77871118ab"
         );
     }
 
@@ -290,7 +317,7 @@ mod tests {
     #[test]
     fn every_deciding_field_decides() {
         type Change = fn(&mut Settings);
-        let changes: [(&str, Change); 17] = [
+        let changes: [(&str, Change); 18] = [
             ("format_version", |s| s.format_version += 1),
             ("method_version", |s| s.method_version += 1),
             ("protocol.name", |s| s.protocol.name = "exact".into()),
@@ -308,6 +335,7 @@ mod tests {
             ("backbone.layer", |s| s.backbone.layer = Some("stem".into())),
             ("resampler", |s| s.resampler = "lanczos".into()),
             ("seed", |s| s.seed = u64::MAX),
+            ("arithmetic", |s| s.arithmetic = Some("bfloat16x3".into())),
         ];
         let mut seen = vec![settings().fingerprint()];
         for (field, change) in changes {
@@ -369,6 +397,38 @@ mod tests {
              protocol features-only. Give the images themselves or a table made without --features-only, or ask for metrics \
              of features alone, such as --metrics fd,kd,prdc"
         );
+    }
+
+    #[test]
+    fn arithmetics_are_told_apart_but_compared() {
+        for theirs in [None, Some("separate".to_owned())] {
+            let mut other = settings();
+            other.arithmetic.clone_from(&theirs);
+            assert_ne!(other.fingerprint(), settings().fingerprint(), "{theirs:?}");
+            assert!(settings().require_same("a", &other, "b").is_ok());
+            assert!(settings().require_same_features("a", &other, "b").is_ok());
+            other.protocol.name = FEATURES_ONLY.into();
+            assert!(settings().require_same_features("a", &other, "b").is_ok());
+            let mut mine = other.clone();
+            mine.arithmetic = Some("fused".into());
+            assert_ne!(mine.fingerprint(), other.fingerprint(), "of features alone too");
+
+            // No reason to refuse, so not among the reasons.
+            other.seed += 1;
+            let error = settings().require_same("a", &other, "b").unwrap_err().to_string();
+            assert!(error.contains("protocol.name") && !error.contains("arithmetic"), "{error}");
+        }
+        let new = Settings::new(settings().protocol, settings().backbone, "bicubic", 7, "photos", None);
+        assert_eq!(new.arithmetic.as_deref(), Some(arithmetic()));
+    }
+
+    /// Tables written before the arithmetic was recorded.
+    #[test]
+    fn settings_without_arithmetic_are_read() {
+        let mut old = serde_json::to_value(settings()).unwrap();
+        assert_eq!(old.as_object_mut().unwrap().remove("arithmetic"), Some(Value::from("fused")));
+        let old: Settings = serde_json::from_value(old).unwrap();
+        assert_eq!(old, Settings { arithmetic: None, ..settings() });
     }
 
     #[test]

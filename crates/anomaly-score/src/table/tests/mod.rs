@@ -30,6 +30,7 @@ pub(super) fn settings() -> Settings {
     };
     let mut settings = Settings::new(protocol, backbone, "bicubic-antialias", 7, "photos", Some(50));
     settings.tool_version = "0.1.0".into();
+    settings.arithmetic = Some("fused".into());
     settings
 }
 
