@@ -18,6 +18,10 @@ use crate::output::TextOutput;
 /// (uint8 N×H×W×3), or one image; png, jpg, webp, bmp, gif, tif, ppm, qoi.
 ///
 /// Exit status: 0 done; 1 failed; 2 done, but images were left out (see --on-error); 130 interrupted.
+///
+/// Environment: ANOMALY_SCORE_CACHE is the folder measurements are kept in; ANOMALY_SCORE_ISA (portable, avx2, avx512
+/// or amx) the instructions networks are computed with, otherwise the widest this machine has: avx2 and avx512 give
+/// the same bits, the others differ from them by rounding.
 #[derive(Parser)]
 #[command(name = "anomaly-score", version, max_term_width = 100)]
 pub(crate) struct Args {

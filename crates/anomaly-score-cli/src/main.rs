@@ -10,6 +10,8 @@ mod progress;
 use std::process::ExitCode;
 
 use anomaly_score::ErrorKind;
+use anomaly_score::backbone::check_instructions;
+use anyhow::Result;
 use clap::Parser;
 
 use args::{Args, Command};
@@ -33,7 +35,21 @@ fn main() -> ExitCode {
         }
     };
     progress::watch_for_interrupts();
-    let result = match &args.command {
+    match run(&args.command) {
+        Ok(status) => ExitCode::from(status),
+        Err(e) => {
+            eprintln!("error: {}", describe(&e));
+            let interrupted =
+                e.downcast_ref::<anomaly_score::Error>().is_some_and(|e| e.kind() == ErrorKind::Interrupted);
+            ExitCode::from(if interrupted { INTERRUPTED } else { FAILED })
+        }
+    }
+}
+
+/// Returns the exit status.
+fn run(command: &Command) -> Result<u8> {
+    check_instructions()?;
+    match command {
         Command::Preflight(args) => command::preflight::run(args),
         Command::Compare(args) => command::compare::run(args).map(Skips::status),
         Command::Measure(args) => command::measure::run(args).map(Skips::status),
@@ -42,15 +58,6 @@ fn main() -> ExitCode {
         Command::Correlate(args) => command::correlate::run(args).map(Skips::status),
         Command::Backbones(args) => command::backbones::run(args).map(Skips::status),
         Command::Demo(args) => command::demo::run(args).map(Skips::status),
-    };
-    match result {
-        Ok(status) => ExitCode::from(status),
-        Err(e) => {
-            eprintln!("error: {}", describe(&e));
-            let interrupted =
-                e.downcast_ref::<anomaly_score::Error>().is_some_and(|e| e.kind() == ErrorKind::Interrupted);
-            ExitCode::from(if interrupted { INTERRUPTED } else { FAILED })
-        }
     }
 }
 
