@@ -12,7 +12,7 @@ use anomaly_score::evaluate::{FeatureSet, Preset, Selection, SetStatistics, Side
 use anomaly_score::image::Source;
 use anomaly_score::measure::{FEATURES_ONLY, Measurer, Options, measure, protocol};
 use anomaly_score::preflight::Question;
-use anomaly_score::report::{Measured, Warning};
+use anomaly_score::report::{Measured, Set, Warning};
 use anomaly_score::set_metric::{ArrayFile, FeatureMatrix, Statistics, read_features, read_statistics};
 use anomaly_score::table::{BackboneSettings, Cache, ProtocolSettings, Settings, Table};
 use anyhow::{Context, Result, bail};
@@ -268,7 +268,9 @@ impl<'a> Loader<'a> {
             feature_dim: u32::try_from(dim).unwrap_or(u32::MAX),
             layer: self.reading.layer.first().cloned(),
         };
-        Ok(Settings::new(protocol(FEATURES_ONLY), backbone, UNKNOWN, self.reading.seed, String::new(), None))
+        let protocol = protocol(FEATURES_ONLY);
+        let settings = Settings::new(protocol, backbone, UNKNOWN, self.reading.seed, String::new(), None);
+        Ok(Settings { arithmetic: None, ..settings })
     }
 
     /// The same network, measuring features only.
@@ -326,6 +328,19 @@ impl<'a> Loader<'a> {
             } else {
                 mine.require_same_features(&a.name(), theirs, &b.name())?;
             }
+        }
+        Ok(())
+    }
+
+    /// Warns that two inputs, both of this loader, will be of two arithmetics, while it can still be had otherwise: before images
+    /// are measured. Of tables alone the report says so.
+    pub(crate) fn warn_of_arithmetics(&self, a: (Set, &Input), b: (Set, &Input)) -> Result<()> {
+        let settings = [self.settings(a.1)?, self.settings(b.1)?];
+        let sets = settings.iter().zip([a.0, b.0]).filter_map(|(layers, set)| Some((set, layers.first()?)));
+        if let Some(warning) = Warning::of_arithmetics(&sets.collect::<Vec<_>>())
+            && [a.1, b.1].iter().any(|input| matches!(input, Input::Images(_)))
+        {
+            eprintln!("warning: {}: {warning}", b.1.name());
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use anomaly_score::evaluate::{
 };
 use anomaly_score::measure::{FEATURES_ONLY, protocol};
 use anomaly_score::report::{
-    Models, Report, Warning, csv, csv_of_models, json, terminal, terminal_of_models,
+    Models, Report, Set, Warning, csv, csv_of_models, json, terminal, terminal_of_models,
 };
 use anomaly_score::set_metric::PermutationOptions;
 use anyhow::{Result, bail};
@@ -89,9 +89,11 @@ pub(crate) fn compare(
     };
     for other in &generated {
         loader.require_comparable(&reference, &loader, other)?;
+        loader.warn_of_arithmetics((Set::Reference, &reference), (Set::Generated, other))?;
     }
     if let Some(other) = &held_out {
         loader.require_comparable(&reference, of_held_out, other)?;
+        of_held_out.warn_of_arithmetics((Set::Reference, &reference), (Set::HeldOut, other))?;
     }
     if let Some(preset) = &preset {
         // Files of features and statistics do not tell.

@@ -30,7 +30,7 @@ pub use self::json::json;
 pub use self::models::{Models, terminal_of_models};
 pub use self::preflight::terminal_of_preflight;
 pub use self::terminal::terminal;
-pub use self::warning::{AtFloor, Set, Warning};
+pub use self::warning::{AtFloor, Rounding, Set, Warning};
 
 pub(crate) use self::warning::SMALL_N;
 use self::warning::{CLEAR_DELTA, NOISE_FLOOR_LIMIT, SHARED_LIMIT};
@@ -115,6 +115,9 @@ pub struct Backbone {
 pub struct SetReport {
     /// The image source as the user named it when it was measured.
     pub source: String,
+    /// Name of the rounding it was measured with ([`crate::backbone::arithmetic`]); `None` where that is unknown: an older table, or
+    /// a file of features or statistics.
+    pub arithmetic: Option<String>,
     /// Number of images measured; `None` where only statistics are known. Those of them that entered the score are counted
     /// in [`AnomalyScore`].
     pub n: Option<usize>,
@@ -217,7 +220,7 @@ impl Report {
     /// the caller and come last. Reads no feature; memory grows by about 100 bytes and a path for every image.
     ///
     /// # Errors
-    /// `SettingsMismatch` if the tables were not measured in the same way, or their features if one holds nothing else,
+    /// `SettingsMismatch` if the tables were not measured in the same way (but for the arithmetic, which is warned about), or their features if one holds nothing else,
     /// naming both and every difference; `TooFewImages` if fewer than two images of a set are usable, saying what became of the others; `InvalidOption`
     /// for too many permutations; `Io` or `Format` if a table cannot be read.
     pub fn of(
@@ -260,6 +263,15 @@ impl Report {
         {
             warnings.extend(collected.warnings(set, table));
         }
+        let sets = [(Set::Reference, settings), (Set::Generated, generated.settings())];
+        match Warning::of_arithmetics(&sets) {
+            Some(Warning::Arithmetic { sets, rounding: Rounding::Scores })
+                if warnings.iter().any(|w| matches!(w, Warning::NoiseFloor { .. })) =>
+            {
+                warnings.insert(0, Warning::Arithmetic { sets, rounding: Rounding::Noise });
+            }
+            other => warnings.extend(other),
+        }
         warnings.extend(extra);
 
         Ok(Report {
@@ -298,7 +310,8 @@ impl Report {
             let before = |w: &Warning| {
                 matches!(
                     w,
-                    Warning::SameSet { .. }
+                    Warning::Arithmetic { rounding: Rounding::Noise, .. }
+                        | Warning::SameSet { .. }
                         | Warning::SharedImages { .. }
                         | Warning::ClaimsReversed { .. }
                         | Warning::NotAboveFloor { .. }
@@ -306,6 +319,24 @@ impl Report {
             };
             let place = self.warnings.iter().take_while(|w| before(w)).count();
             self.warnings.insert(place, warning);
+        }
+        if let Some(held_out) = held_out {
+            let sets = [
+                (Set::Reference, reference.settings()),
+                (Set::Generated, generated.settings()),
+                (Set::HeldOut, held_out.settings()),
+            ];
+            let known = self.warnings.iter_mut().find_map(|w| match w {
+                Warning::Arithmetic { sets, .. } => Some(sets),
+                _ => None,
+            });
+            match (known, Warning::of_arithmetics(&sets)) {
+                (Some(of_two), Some(Warning::Arithmetic { sets: of_three, .. })) => *of_two = of_three,
+                (None, Some(Warning::Arithmetic { sets, .. })) => {
+                    self.warnings.push(Warning::Arithmetic { sets, rounding: Rounding::Features });
+                }
+                _ => {}
+            }
         }
         for (image, columns) in self.images.iter_mut().zip(found.images.into_iter().flatten()) {
             image.columns = Some(columns);
@@ -432,6 +463,7 @@ impl Collected {
     fn report(&self, of: Measured) -> Result<SetReport> {
         Ok(SetReport {
             source: of.settings().source.clone(),
+            arithmetic: of.settings().arithmetic.clone(),
             n: of.table().map(|_| self.n),
             skipped: of.table().map(|table| table.skipped().to_vec()).unwrap_or_default(),
             complexity: Spread::of(&self.complexity)?,

@@ -26,7 +26,7 @@ pub struct Models {
 /// The same as plain text of at most 100 columns: the sets, a table of models for every metric, every pair, the warnings.
 pub fn terminal_of_models(of: &Models) -> String {
     let Some(first) = of.models.first() else { return String::new() };
-    let mut sections = vec![head(first), sets(of)];
+    let mut sections = vec![head(&of.models), sets(of)];
     if of.models.iter().any(|report| report.anomaly_score.is_none()) {
         sections.push(wrapped(NOT_SCORED, ""));
     }

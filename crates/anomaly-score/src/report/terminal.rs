@@ -16,7 +16,7 @@ const LISTED: usize = 5;
 ///
 /// Control characters in paths are escaped, so that a file's name cannot command the terminal.
 pub fn terminal(report: &Report) -> String {
-    let mut sections = vec![head(report), sets(report), score(report)];
+    let mut sections = vec![head(std::slice::from_ref(report)), sets(report), score(report)];
     sections.extend(report.claims.as_ref().map(claims));
     if !report.metrics.is_empty() {
         sections.push(metrics(&report.metrics));
@@ -49,14 +49,24 @@ pub(super) fn preflight(reports: &[Report]) -> Option<String> {
     (!found.findings.is_empty()).then(|| format!("Before measuring\n{}", found.text()))
 }
 
-pub(super) fn head(report: &Report) -> String {
+/// What was computed, by the first of `reports`; the arithmetics of all.
+pub(super) fn head(reports: &[Report]) -> String {
+    let Some(report) = reports.first() else { return String::new() };
     let Report { tool, protocol, backbone, seed, preset, .. } = report;
     let preset = preset.as_ref().map(|name| format!(", preset {name}")).unwrap_or_default();
     let px = backbone.input_px.map(|px| format!("{px} px, ")).unwrap_or_default();
     let layer = backbone.layer.as_ref().map(|layer| format!(" at {layer}")).unwrap_or_default();
+    let mut arithmetics: Vec<&str> = Vec::new();
+    for set in reports.iter().flat_map(|report| [&report.reference, &report.generated]) {
+        arithmetics.extend(set.arithmetic.as_deref().filter(|a| !arithmetics.contains(a)));
+    }
+    let arithmetic = match arithmetics.is_empty() {
+        true => String::new(),
+        false => format!(", arithmetic {}", arithmetics.join(" and ")),
+    };
     wrapped(
         &format!(
-            "{} {}: protocol {}, backbone {}{layer}, {px}seed {seed}{preset}",
+            "{} {}: protocol {}, backbone {}{layer}, {px}seed {seed}{arithmetic}{preset}",
             tool.name, tool.version, protocol.name, backbone.name
         ),
         "  ",

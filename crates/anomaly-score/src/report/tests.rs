@@ -97,6 +97,7 @@ fn report() -> Report {
         preset: None,
         reference: SetReport {
             source: "photos".into(),
+            arithmetic: Some("fused".into()),
             n: Some(120),
             skipped: vec![Skipped { path: "cut.jpg".into(), reason: "truncated after 4096 bytes".into() }],
             complexity: spread(0.0925, Some(0.0125), 0.090_94),
@@ -104,6 +105,7 @@ fn report() -> Report {
         },
         generated: SetReport {
             source: "/data/models/gan/samples.tar.gz".into(),
+            arithmetic: Some("bfloat16x3".into()),
             n: Some(16),
             skipped: Vec::new(),
             complexity: spread(0.07, Some(0.02), 0.0665),
@@ -149,6 +151,22 @@ fn report() -> Report {
             Warning::SkippedImages { set: Set::Generated, count: 2 },
             Warning::AlphaComposited { set: Set::Reference, count: 1 },
             Warning::AlphaComposited { set: Set::Generated, count: 2 },
+            Warning::Arithmetic {
+                sets: vec![(Set::Reference, "fused".into()), (Set::Generated, "bfloat16x3".into())],
+                rounding: Rounding::Scores,
+            },
+            Warning::Arithmetic {
+                sets: vec![
+                    (Set::Reference, "bfloat16x3".into()),
+                    (Set::Generated, "separate".into()),
+                    (Set::HeldOut, "fused".into()),
+                ],
+                rounding: Rounding::Features,
+            },
+            Warning::Arithmetic {
+                sets: vec![(Set::Reference, "bfloat16x3".into()), (Set::Generated, "fused".into())],
+                rounding: Rounding::Noise,
+            },
             Warning::FileOfUnknownOrigin { file: "stats.npz".into(), features: "inception-v3-fid".into() },
             Warning::Unclassified { set: Set::Generated, count: 2 },
             Warning::CacheUnusable {
@@ -450,7 +468,7 @@ fn json_has_the_promised_keys() {
     assert!(keys("/protocol").starts_with("name "));
     assert_eq!(keys("/backbone"), "name weights_sha256 input_px feature_dim");
     for set in ["/reference", "/generated"] {
-        assert_eq!(keys(set), "source n skipped complexity vulnerability");
+        assert_eq!(keys(set), "source arithmetic n skipped complexity vulnerability");
         assert_eq!(keys(&format!("{set}/complexity")), "mean std_dev median");
         assert_eq!(keys(&format!("{set}/vulnerability")), "mean std_dev median");
     }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::number::significant;
+use crate::table::Settings;
 
 /// Share of the median complexity that rounding may make up before it is warned about.
 pub(super) const NOISE_FLOOR_LIMIT: f64 = 0.1;
@@ -16,13 +17,15 @@ pub(super) const CLEAR_DELTA: f64 = 0.147;
 /// Images a set needs not to be called small.
 pub(crate) const SMALL_N: usize = 50;
 
-/// One of the two sets of a comparison.
+/// One of the sets of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Set {
     /// The real images.
     Reference,
     /// The images of the model under test.
     Generated,
+    /// Real images the model was not trained on.
+    HeldOut,
 }
 
 impl fmt::Display for Set {
@@ -30,6 +33,7 @@ impl fmt::Display for Set {
         f.write_str(match self {
             Set::Reference => "the reference set",
             Set::Generated => "the generated set",
+            Set::HeldOut => "the held-out set",
         })
     }
 }
@@ -48,6 +52,17 @@ pub struct AtFloor {
     /// Images in each set at which the present excess over the floor's mean would reach the limit, if it is real; `None` where there is no
     /// excess, or for more than a million.
     pub needed: Option<usize>,
+}
+
+/// How far sets measured in two arithmetics are affected by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// Only features are compared.
+    Features,
+    /// Complexity and vulnerability too.
+    Scores,
+    /// And so much of complexity is rounding that the sets may be apart by that alone.
+    Noise,
 }
 
 /// Something that makes the numbers of a report less than they seem. `{kind, message}` in JSON: the kind is stable,
@@ -129,6 +144,13 @@ pub enum Warning {
         /// How many.
         count: usize,
     },
+    /// `arithmetic`: sets were measured by instructions that round differently.
+    Arithmetic {
+        /// The sets whose arithmetic is known, each with its name.
+        sets: Vec<(Set, String)>,
+        /// What that does to the numbers.
+        rounding: Rounding,
+    },
     /// `cache_unusable`: the cache of measurements could not be used; no number is affected.
     CacheUnusable {
         /// What went wrong and what to do, in the words of whoever noticed.
@@ -160,6 +182,18 @@ pub enum Warning {
 }
 
 impl Warning {
+    /// What there is to beware of in sets measured by these settings for their arithmetics; `None` where all that are known are one.
+    pub fn of_arithmetics(sets: &[(Set, &Settings)]) -> Option<Warning> {
+        // Of held-out images nothing but features is read.
+        let scored = |(set, settings): &&(Set, &Settings)| *set != Set::HeldOut && settings.has_scores();
+        let rounding =
+            if sets.iter().filter(scored).count() > 1 { Rounding::Scores } else { Rounding::Features };
+        let known = sets.iter().filter_map(|(set, settings)| Some((*set, settings.arithmetic.clone()?)));
+        let sets: Vec<(Set, String)> = known.collect();
+        let differ = sets.windows(2).any(|pair| pair[0].1 != pair[1].1);
+        differ.then_some(Warning::Arithmetic { sets, rounding })
+    }
+
     /// The kind, in snake case; stable.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -173,6 +207,7 @@ impl Warning {
             Warning::UndefinedRows { .. } => "undefined_rows",
             Warning::SkippedImages { .. } => "skipped_images",
             Warning::AlphaComposited { .. } => "alpha_composited",
+            Warning::Arithmetic { .. } => "arithmetic",
             Warning::CacheUnusable { .. } => "cache_unusable",
             Warning::Preset { .. } => "preset",
             Warning::Unclassified { .. } => "unclassified",
@@ -302,6 +337,38 @@ impl fmt::Display for Warning {
                  the background itself is a difference: flatten both sets in the same way.",
                 images(*count, &format!("in {set} has"), &format!("in {set} have")),
             ),
+            Warning::Arithmetic { sets, rounding } => {
+                for (i, (set, arithmetic)) in sets.iter().enumerate() {
+                    let (comma, verb) = if i > 0 { (", ", "") } else { ("", "was measured ") };
+                    write!(f, "{comma}{set} {verb}in arithmetic {arithmetic}")?;
+                }
+                f.write_str(match rounding {
+                    Rounding::Features => {
+                        ". They round differently: features of one and the same image differ by about a millionth."
+                    }
+                    Rounding::Scores => {
+                        ". They round differently: of one and the same image features differ by about a millionth, complexity by \
+                         part of its noise floor (on smooth networks most of it, unless measured with --protocol exact), and \
+                         vulnerability by up to several per cent, as with another seed, where rounding \
+                         decides which way an attack turns."
+                    }
+                    Rounding::Noise => {
+                        ". They round differently, and complexity is partly rounding here (noise_floor), more of it in one \
+                         arithmetic than in another: the sets may be apart by that alone, and the score means nothing before \
+                         both are of one arithmetic, or measured with --protocol exact."
+                    }
+                })?;
+                let others = sets.iter().filter(|(_, arithmetic)| arithmetic != "fused");
+                let others: Vec<String> = others.map(|(set, _)| set.to_string()).collect();
+                write!(
+                    f,
+                    " For the same bits measure {} again with ANOMALY_SCORE_ISA=avx2, which every x86-64 machine with AVX2 can \
+                     follow",
+                    others.join(" and "),
+                )?;
+                let separate = sets.iter().any(|(_, arithmetic)| arithmetic == "separate");
+                f.write_str(if separate { "; for a machine without, all with ANOMALY_SCORE_ISA=portable." } else { "." })
+            }
             Warning::CacheUnusable { message } => f.write_str(message),
             Warning::Preset { name, limits } => write!(f, "preset {name}: {limits}."),
             Warning::Unclassified { set, count } => write!(

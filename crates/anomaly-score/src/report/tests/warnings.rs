@@ -164,3 +164,89 @@ fn tables_of_different_settings_are_refused() {
          expected protocol.name = paper, found protocol.name = exact."
     ));
 }
+
+/// Measured on two machines, or by an older program: compared, and only what is known to differ is warned about.
+#[test]
+fn sets_of_two_arithmetics_are_compared_with_a_warning() {
+    let of = |source: &str, arithmetic: Option<&str>| {
+        let settings = Settings { arithmetic: arithmetic.map(str::to_owned), ..settings(source) };
+        table(settings, &rows(if source == "photos" { 0 } else { 100 }, 60), &[])
+    };
+    let report = |reference: Option<&str>, generated: Option<&str>| {
+        compare(&of("photos", reference), &of("fakes", generated)).unwrap()
+    };
+    let two = report(Some("fused"), Some("bfloat16x3"));
+    let sets = vec![(Set::Reference, "fused".into()), (Set::Generated, "bfloat16x3".into())];
+    assert!(two.warnings.contains(&Warning::Arithmetic { sets, rounding: Rounding::Scores }));
+    assert_eq!(two.generated.arithmetic.as_deref(), Some("bfloat16x3"));
+    assert!(terminal(&two).replace("\n ", "").contains("seed 7, arithmetic fused and bfloat16x3\n"));
+    for (reference, generated) in
+        [(Some("fused"), Some("fused")), (None, Some("fused")), (Some("separate"), None)]
+    {
+        let one = report(reference, generated);
+        assert!(!kinds(&one).contains(&"arithmetic"), "{reference:?} {generated:?}");
+        assert_eq!(one.anomaly_score, two.anomaly_score);
+        assert_eq!(one.reference.arithmetic.as_deref(), reference);
+    }
+    assert!(!terminal(&report(None, None)).contains("arithmetic"));
+
+    // Where one holds features alone nothing is said of complexity and vulnerability.
+    let mut features = Settings { arithmetic: Some("separate".into()), ..settings("fakes") };
+    features.protocol = protocol(crate::table::FEATURES_ONLY);
+    let one = compare(&of("photos", Some("fused")), &table(features, &rows(100, 60), &[])).unwrap();
+    let sets = vec![(Set::Reference, "fused".into()), (Set::Generated, "separate".into())];
+    assert_eq!(one.warnings, [Warning::Arithmetic { sets, rounding: Rounding::Features }]);
+}
+
+/// Where complexity is partly rounding, sets of two arithmetics may be apart by that alone, and nothing matters more.
+#[test]
+fn two_arithmetics_of_noise_come_first() {
+    let of = |source: &str, first: u8, arithmetic: &str, noise: f64| {
+        let mut rows = rows(first, 60);
+        for row in &mut rows {
+            row.measurement.scores.complexity = Some(0.02);
+            row.measurement.scores.noise_floor = Some(noise);
+        }
+        table(Settings { arithmetic: Some(arithmetic.into()), ..settings(source) }, &rows, &[])
+    };
+    let told = |arithmetics: [&str; 2], noise| {
+        let [a, b] = arithmetics;
+        compare(&of("photos", 0, a, 0.001), &of("fakes", 100, b, noise)).unwrap().warnings
+    };
+    let first = told(["bfloat16x3", "fused"], 0.0021).remove(0);
+    let Warning::Arithmetic { rounding: Rounding::Noise, .. } = first else { panic!("{first:?}") };
+    let quiet = told(["bfloat16x3", "fused"], 0.001);
+    assert!(matches!(quiet[..], [.., Warning::Arithmetic { rounding: Rounding::Scores, .. }]), "{quiet:?}");
+    assert!(told(["fused"; 2], 0.0021).iter().all(|w| w.kind() != "arithmetic"));
+}
+
+/// Held-out images join the other two.
+#[test]
+fn held_out_images_of_another_arithmetic_are_warned_about() {
+    let of = |source: &str, arithmetic: &str, first| {
+        table(Settings { arithmetic: Some(arithmetic.into()), ..settings(source) }, &rows(first, 20), &[])
+    };
+    let told = |arithmetics: [&str; 3]| {
+        let tables: Vec<Table> = ["photos", "fakes", "test"]
+            .into_iter()
+            .zip(arithmetics)
+            .zip([0, 50, 100])
+            .map(|((s, a), k)| of(s, a, k))
+            .collect();
+        let sets: Vec<FeatureSet> = tables.iter().map(|t| FeatureSet::read(t, "set").unwrap()).collect();
+        let mut report = compare(&tables[0], &tables[1]).unwrap();
+        let selection = evaluate::Selection::of(&["ct".to_owned()]).unwrap();
+        let options = evaluate::Options::new(selection, 7);
+        let [reference, generated] = [Side::Images(&sets[0]), Side::Images(&sets[1])];
+        report.evaluate(reference, generated, Some(&sets[2]), &options).unwrap();
+        let of_arithmetic = |w: &Warning| match w {
+            Warning::Arithmetic { sets, .. } => Some(sets.iter().map(|(set, _)| *set).collect::<Vec<_>>()),
+            _ => None,
+        };
+        report.warnings.iter().filter_map(of_arithmetic).collect::<Vec<_>>()
+    };
+    let all = vec![vec![Set::Reference, Set::Generated, Set::HeldOut]];
+    assert_eq!(told(["fused", "fused", "separate"]), all);
+    assert_eq!(told(["fused", "separate", "separate"]), all);
+    assert!(told(["fused"; 3]).is_empty());
+}
