@@ -7,8 +7,10 @@ use crate::real::Real;
 
 /// What is done to an element of the product before it is stored.
 pub struct Epilogue<'a, T: Real> {
-    /// Added to every row; `n` values.
+    /// Added to the rows of C that begin before `biased`; `n` values.
     pub bias: Option<&'a [T]>,
+    /// Where in C the rows end that `bias` is added to; by default it is added to all.
+    pub biased: usize,
     /// Added element by element; laid out as C.
     pub residual: Option<&'a [T]>,
     /// C is added to, not overwritten.
@@ -25,6 +27,7 @@ impl<T: Real> Default for Epilogue<'_, T> {
     fn default() -> Self {
         Epilogue {
             bias: None,
+            biased: usize::MAX,
             residual: None,
             accumulate: false,
             activation: Activation::Identity,
@@ -35,9 +38,21 @@ impl<T: Real> Default for Epilogue<'_, T> {
 }
 
 impl<'a, T: Real> Epilogue<'a, T> {
+    /// Whether the sums are stored as they are.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn is_none(&self) -> bool {
+        let Epilogue { bias, biased: _, residual, accumulate, activation, derivative, slope } = self;
+        bias.is_none()
+            && residual.is_none()
+            && !accumulate
+            && *activation == Activation::Identity
+            && derivative.is_none()
+            && slope.is_none()
+    }
+
     /// What concerns the values of C before `at`, and the rest.
     pub(crate) fn split_at(self, at: usize) -> (Self, Self) {
-        let Epilogue { bias, accumulate, activation, .. } = self;
+        let Epilogue { bias, biased, accumulate, activation, .. } = self;
         let (derivative1, derivative2) = match self.derivative {
             Some(derivative) => {
                 let (d1, d2) = derivative.split_at_mut(at);
@@ -47,9 +62,10 @@ impl<'a, T: Real> Epilogue<'a, T> {
         };
         let (residual, slope) = (self.residual, self.slope);
         (
-            Epilogue { bias, residual, accumulate, activation, derivative: derivative1, slope },
+            Epilogue { bias, biased, residual, accumulate, activation, derivative: derivative1, slope },
             Epilogue {
                 bias,
+                biased: if biased == usize::MAX { biased } else { biased.saturating_sub(at) },
                 residual: residual.map(|r| &r[at..]),
                 accumulate,
                 activation,
@@ -72,7 +88,9 @@ pub(crate) fn finish<T: Real, V: Vector<T>, const N: usize>(
 ) -> [V; N] {
     // Loops, not closures: what is called between here and a register must be inlined to be compiled
     // for the instruction set, and the standard library's adapters need not be.
-    if let Some(bias) = epilogue.bias {
+    if let Some(bias) = epilogue.bias
+        && at < epilogue.biased
+    {
         let bias = load_row::<T, V, N>(&bias[j0..j0 + width], whole);
         for j in 0..N {
             acc[j] = acc[j].add(bias[j]);

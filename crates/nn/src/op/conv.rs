@@ -428,8 +428,31 @@ impl<T: Real> Rule<T> for ConvRule<T> {
         let pitch = pitch(input.c, window.stride);
         let inside = window.top == 0 && window.left == 0 && h <= input.h && w <= input.w;
         let as_it_is = window.is_point() || (inside && pitch == input.c);
+        if window.is_point() {
+            // One product for all planes: the weights pass by once.
+            let rows = shape.rows();
+            let epilogue = Epilogue {
+                bias: Some(&self.bias),
+                biased: rows * shape.c,
+                residual: self.residual.then(|| &x[1].data[..]),
+                activation,
+                derivative: slope.as_deref_mut(),
+                ..Default::default()
+            };
+            let left = Left::rows(&x[0].data, self.weight.k());
+            gemm_shared(
+                ws.threads,
+                ws.isa,
+                planes * rows,
+                left,
+                &self.weight,
+                &mut y.data,
+                shape.c,
+                epilogue,
+            );
+        }
         let mut edged = (!as_it_is).then(|| ws.pool.take(h * w * pitch));
-        for p in 0..planes {
+        for p in (0..planes).filter(|_| !window.is_point()) {
             let epilogue = Epilogue {
                 bias: (p == 0).then_some(&self.bias[..]),
                 residual: self.residual.then(|| x[1].plane(p)),
@@ -438,11 +461,6 @@ impl<T: Real> Rule<T> for ConvRule<T> {
                 ..Default::default()
             };
             let (image, out) = (x[0].plane(p), y.plane_mut(p));
-            if window.is_point() {
-                let left = Left::rows(image, self.weight.k());
-                gemm_shared(ws.threads, ws.isa, shape.rows(), left, &self.weight, out, shape.c, epilogue);
-                continue;
-            }
             let image = match &mut edged {
                 Some(edged) => {
                     let corner = (window.top, window.left);
