@@ -57,6 +57,10 @@ pub(crate) trait Source<T: Real>: Copy {
     #[cfg(target_arch = "x86_64")]
     unsafe fn row(self, i: usize, k0: usize, depth: usize, room: *mut T) -> *const T;
 
+    /// The distance between rows of C, if it is one.
+    #[cfg(target_arch = "x86_64")]
+    fn pitch(self) -> Option<usize>;
+
     /// The first value and the distance between columns, where it is the values of a column that lie together.
     #[cfg(target_arch = "x86_64")]
     fn columns(self) -> Option<(*const T, usize)>;
@@ -112,6 +116,12 @@ impl<T: Real> Source<T> for Even<'_, T> {
             }
             room
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    fn pitch(self) -> Option<usize> {
+        Some(self.ldc)
     }
 
     #[cfg(target_arch = "x86_64")]

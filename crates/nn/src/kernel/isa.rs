@@ -77,8 +77,8 @@ impl Isa {
         }
     }
 
-    /// The same without the tile unit.
-    pub(crate) fn without_tiles(self) -> Isa {
+    /// The set without the tile unit: of it the widest whose bits every x86-64 machine with AVX2 gives.
+    pub fn without_tiles(self) -> Isa {
         match self {
             #[cfg(target_arch = "x86_64")]
             Isa::Amx => Isa::Avx512,

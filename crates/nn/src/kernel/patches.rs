@@ -90,6 +90,12 @@ impl<T: Real> Source<T> for Patches<'_, T> {
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
+    fn pitch(self) -> Option<usize> {
+        None
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
     fn columns(self) -> Option<(*const T, usize)> {
         None
     }

@@ -35,10 +35,12 @@ const TILE: usize = 1024;
 const PARTS: usize = 3 * TILE;
 /// Rows and columns of C worked on at once: two tiles by two.
 const SIDE: usize = 32;
-/// Values of A split at a time: 1.1 MiB, half of the second-level cache.
-const A_BLOCK: usize = 192 * 1024;
+/// Values of A split at a time: 600 KiB, a third of the second-level cache. DINOv2's 257 tokens of 384 channels fit.
+const A_BLOCK: usize = 100 * 1024;
 /// Values of B that are split once for all rows, at most: half a MiB.
 const B_BLOCK: usize = 88 * 1024;
+/// Values of C, at most, of which the second-level cache still holds what it held of them.
+const C_BLOCK: usize = 128 * 1024;
 /// Products of parts in a step.
 const PRODUCTS: usize = 6;
 
@@ -113,7 +115,7 @@ fn rooms(a: usize, b: usize, gathered: usize) -> Rooms {
 #[inline(always)]
 pub(super) unsafe fn run<T: Real, A: Source<T>, V: Vector<T>, H: Vector<T>>(job: &mut Job<T, A>) {
     assert!(T::MEASURES, "tiles multiply f32 alone");
-    let right = job.b;
+    let (source, right) = (job.a, job.b);
     let columns = packed_columns(right.isa, right.n);
     let most = block(right.k);
     let padded = most.min(right.k).next_multiple_of(TERMS);
@@ -123,17 +125,19 @@ pub(super) unsafe fn run<T: Real, A: Source<T>, V: Vector<T>, H: Vector<T>>(job:
     // A panel of 24 columns takes two tiles.
     let of_b = if whole_b { (columns + ROWS) * padded } else { 2 * SIDE * padded };
     let Rooms { a, b, c, gathered } = rooms(if whole_b { 2 * of_a } else { of_a }, of_b, SIDE * padded);
-    let a_room = [a, a.wrapping_add(of_a * 6)];
     let gathered: *mut T = gathered.cast();
     let mut beside = Beside {
-        waiting: Waiting { c: c[0], i0: 0, done: 0, count: 0, strip: None },
+        waiting: Waiting::none(),
         rows: Rows::none(),
         panel: Panel::none(),
         pace: [Pace::new(0, 1); 3],
     };
-    let (mut a_turn, mut c_turn) = (0, 0);
+    let mut c_turn = 0;
+    // Sums that are C itself are stored to it where that is at hand; stores to far memory would stop the tile unit.
+    let at_hand = right.k <= most && job.m * right.n <= C_BLOCK;
+    let straight = if at_hand && job.epilogue.is_none() { job.a.pitch() } else { None };
     let mut k0 = 0;
-    // SAFETY: the caller's promise, and there is room for two blocks of A, for B as `whole_b` says and two blocks of C.
+    // SAFETY: the caller's promise, and there is room for A and for B as `whole_b` says and two blocks of C.
     unsafe {
         configure();
         while k0 < right.k {
@@ -142,56 +146,71 @@ pub(super) unsafe fn run<T: Real, A: Source<T>, V: Vector<T>, H: Vector<T>>(job:
             let (first, last) = (k0 == 0, k0 + depth == right.k);
             let values =
                 |(j0, width): (usize, usize)| &right.data[k0 * columns + j0 * depth..][..depth * width];
-            // Where a panel is split to; every second one to the same place, if not all are kept.
-            let place = |at: usize, j0: usize| {
+            // Where rows and panels are split to. Of the side that is split piece by piece, every second piece goes to
+            // the same place.
+            let rows_place = |i: usize, m0: usize| {
+                a.wrapping_add(if whole_b {
+                    i / SIDE % 2 * of_a * 6
+                } else {
+                    (i - m0) / ROWS * steps * PARTS
+                })
+            };
+            let panel_place = |at: usize, j0: usize| {
                 b.wrapping_add(if whole_b {
                     j0.next_multiple_of(ROWS) * steps * TERMS * 6
                 } else {
                     at % 2 * SIDE * padded * 6
                 })
             };
+            let panel = |at: usize, (j0, width): (usize, usize)| {
+                Panel::new(values((j0, width)), width, depth, panel_place(at, j0))
+            };
             if whole_b {
-                for (at, (j0, width)) in panels(right.isa, right.n).enumerate() {
-                    Panel::new(values((j0, width)), width, depth, place(at, j0)).advance(usize::MAX);
+                for (at, columns) in panels(right.isa, right.n).enumerate() {
+                    panel(at, columns).advance(usize::MAX);
                 }
             }
             for m0 in (0..job.m).step_by(m_block) {
                 let m1 = job.m.min(m0 + m_block);
-                let a = a_room[a_turn];
-                if whole_b && m0 > 0 {
-                    beside.rows.advance(usize::MAX);
-                } else {
-                    for i in (m0..m1).step_by(SIDE) {
-                        let to = a.add((i - m0) / ROWS * steps * PARTS);
-                        Rows::new(job.a, (i, SIDE.min(m1 - i)), (k0, depth), gathered, to)
-                            .advance(usize::MAX);
-                    }
-                }
-                if whole_b && m1 < job.m {
-                    a_turn = 1 - a_turn;
-                    let next = (m1, SIDE.min(job.m - m1));
-                    beside.rows = Rows::new(job.a, next, (k0, depth), gathered, a_room[a_turn]);
-                    beside.pace[1] =
-                        Pace::new(beside.rows.left(), panels(right.isa, right.n).count() * steps);
-                }
+                let end = if whole_b { job.m } else { m1 };
+                let split_rows = |i: usize| {
+                    Rows::new(source, (i, SIDE.min(end - i)), (k0, depth), gathered, rows_place(i, m0))
+                };
                 let mut all = panels(right.isa, right.n).enumerate().peekable();
                 while let Some((at, (j0, width))) = all.next() {
-                    let b = place(at, j0);
+                    let b = panel_place(at, j0);
                     if !whole_b {
                         if at == 0 {
-                            beside.panel = Panel::new(values((j0, width)), width, depth, b);
+                            beside.panel = panel(at, (j0, width));
                         }
                         beside.panel.advance(usize::MAX);
-                        if let Some(&(at, (j0, width))) = all.peek() {
-                            beside.panel = Panel::new(values((j0, width)), width, depth, place(at, j0));
+                        if let Some(&(at, columns)) = all.peek() {
+                            beside.panel = panel(at, columns);
                         }
                         beside.pace[2] = Pace::new(beside.panel.left(), (m1 - m0).div_ceil(SIDE) * steps);
                     }
-                    let strip = Strip { m0, m1, j0, width, k0, b: values((j0, width)), first, last };
+                    let strip = Strip { m0, m1, j0, width, k0, b: &[], first, last };
                     for i0 in (m0..m1).step_by(SIDE) {
                         let count = (m1 - i0).min(SIDE);
-                        prefetch_block(job, strip, i0, count);
-                        let a0 = a.add((i0 - m0) / ROWS * steps * PARTS);
+                        // A tile is stored whole: not where C ends within it, nor the second one of 24 columns.
+                        let straight = straight
+                            .filter(|_| count % ROWS == 0 && width % ROWS == 0 && j0 + width <= right.n);
+                        if straight.is_none() {
+                            prefetch_block(job, strip, i0, count);
+                        }
+                        if at == 0 {
+                            if i0 == 0 || !whole_b && i0 == m0 {
+                                beside.rows = split_rows(i0);
+                            }
+                            beside.rows.advance(usize::MAX);
+                            beside.pace[1] = Pace::new(0, 1);
+                            if i0 + SIDE < end {
+                                beside.rows = split_rows(i0 + SIDE);
+                                let over = if whole_b { panels(right.isa, right.n).count() } else { 1 };
+                                beside.pace[1] = Pace::new(beside.rows.left(), over * steps);
+                            }
+                        }
+                        let a0 = rows_place(i0, m0);
                         let a1 = a0.add(steps * PARTS);
                         let shape = (count.div_ceil(ROWS), width.div_ceil(ROWS));
                         beside.pace[0] = Pace::new(beside.waiting.left(), steps);
@@ -203,7 +222,13 @@ pub(super) unsafe fn run<T: Real, A: Source<T>, V: Vector<T>, H: Vector<T>>(job:
                                 beside.advance::<A, V, H>(job);
                             }
                         }
-                        store_tiles(shape, c[c_turn]);
+                        if let Some(pitch) = straight {
+                            let [place] = job.a.places::<1>(i0);
+                            store_tiles(shape, job.c.as_mut_ptr().add(place + j0).cast(), pitch);
+                            beside.waiting = Waiting::none();
+                            continue;
+                        }
+                        store_tiles(shape, c[c_turn], SIDE);
                         beside.waiting = Waiting { c: c[c_turn], i0, done: 0, count, strip: Some(strip) };
                         c_turn = 1 - c_turn;
                     }
@@ -280,6 +305,11 @@ struct Waiting<'a, T> {
 }
 
 impl<T: Real> Waiting<'_, T> {
+    /// Nothing waits.
+    fn none() -> Self {
+        Waiting { c: std::ptr::null(), i0: 0, done: 0, count: 0, strip: None }
+    }
+
     /// Rows that are left.
     fn left(&self) -> usize {
         self.count - self.done
@@ -326,9 +356,12 @@ unsafe fn registers<T: Real, V: Vector<T>, const N: usize>(from: *const T) -> [V
 #[inline(always)]
 fn prefetch_block<T: Real, A: Source<T>>(job: &Job<T, A>, strip: Strip<T>, i0: usize, count: usize) {
     let width = strip.width.min(job.b.n - strip.j0);
+    let met = strip.last && (job.epilogue.residual.is_some() || job.epilogue.slope.is_some());
     for i in i0..i0 + count {
         let [place] = job.a.places::<1>(i);
-        prefetch_operands(job, strip, place);
+        if met {
+            prefetch_operands(job, strip, place);
+        }
         for at in (0..width).step_by(16) {
             // SAFETY: a prefetch never faults.
             unsafe {

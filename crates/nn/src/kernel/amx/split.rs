@@ -203,8 +203,8 @@ impl Panel {
                 // SAFETY: the caller's promise; rows behind the last are not read, and are zero. A prefetch never faults.
                 unsafe {
                     // Weights come from memory: what the next step splits is asked for now.
-                    _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(TERMS * self.width).cast());
-                    _mm_prefetch::<_MM_HINT_T0>(below.wrapping_add(TERMS * self.width).cast());
+                    _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(TERMS * self.width).cast());
+                    _mm_prefetch::<_MM_HINT_T1>(below.wrapping_add(TERMS * self.width).cast());
                     if mask == u16::MAX && high < self.depth {
                         split(_mm512_loadu_ps(at), _mm512_loadu_ps(below), to, N * TILE);
                     } else {

@@ -5,7 +5,7 @@
 
 use std::arch::asm;
 
-use super::{ROWS, SIDE};
+use super::ROWS;
 
 /// All eight tiles hold sixteen rows of 64 bytes.
 ///
@@ -168,17 +168,19 @@ macro_rules! tiles {
         /// # Safety
         /// As [`store_tiles`].
         #[inline(always)]
-        unsafe fn $store(c: *mut f32) {
+        unsafe fn $store(c: *mut f32, pitch: usize) {
             // SAFETY: as above.
             unsafe {
                 asm!(
                     concat!(
-                        "tilestored [{c} + {t}], tmm0\n", if_two!($n, "tilestored [{c} + {t} + 64], tmm1\n"),
-                        if_two!($m, "tilestored [{c} + {t} + 2048], tmm2\n",
-                            if_two!($n, "tilestored [{c} + {t} + 2112], tmm3\n")),
+                        "tilestored [{c0} + {t}], tmm0\n", if_two!($n, "tilestored [{c0} + {t} + 64], tmm1\n"),
+                        if_two!($m, "tilestored [{c1} + {t}], tmm2\n",
+                            if_two!($n, "tilestored [{c1} + {t} + 64], tmm3\n")),
+                        "/* {c1} */"
                     ),
-                    c = in(reg) c,
-                    t = in(reg) SIDE * 4,
+                    c0 = in(reg) c,
+                    c1 = in(reg) c.wrapping_add(ROWS * pitch),
+                    t = in(reg) pitch * 4,
                     options(nostack, preserves_flags),
                 );
             }
@@ -233,19 +235,19 @@ pub(super) unsafe fn multiply_part(
     }
 }
 
-/// Stores the sums: rows of 32 values.
+/// Stores the sums, rows at a distance of `pitch` values.
 ///
 /// # Safety
-/// `c` has room for 32 such rows.
+/// `c` has room for the tiles.
 #[inline(always)]
-pub(super) unsafe fn store_tiles(shape: (usize, usize), c: *mut f32) {
+pub(super) unsafe fn store_tiles(shape: (usize, usize), c: *mut f32, pitch: usize) {
     // SAFETY: the caller's promise.
     unsafe {
         match shape {
-            (2, 2) => store_2x2(c),
-            (2, _) => store_2x1(c),
-            (_, 2) => store_1x2(c),
-            _ => store_1x1(c),
+            (2, 2) => store_2x2(c, pitch),
+            (2, _) => store_2x1(c, pitch),
+            (_, 2) => store_1x2(c, pitch),
+            _ => store_1x1(c, pitch),
         }
     }
 }
