@@ -1,7 +1,7 @@
 //! LayerNorm over the channels of each row. Its scale and shift fold into the linear
 //! layers that follow; only the last norm of a network keeps them.
 
-use crate::kernel::isa::on_isa;
+use crate::kernel::vector::{Vector, on_vector};
 use crate::op::{Back, Rule, Saved};
 use crate::real::Real;
 use crate::tensor::{Gradients, Shape, Tensor, Workspace};
@@ -16,84 +16,235 @@ pub(crate) struct LayerNormRule<T> {
     pub(crate) affine: Option<(Vec<T>, Vec<T>)>,
 }
 
+/// Rows worked on together: the sums of one wait for each other, those of four do not.
+const ROWS: usize = 4;
+
+/// For each of `R` rows the sum over `c` values, which `term(row, i)` gives a register at a time from value i on: sixteen
+/// partial sums side by side, then one after the other, the values behind the last sixteen first. `term` may give anything
+/// behind value c.
 #[inline(always)]
-fn sum<T: Real>(n: usize, term: impl Fn(usize) -> T) -> T {
-    let mut lanes = [T::ZERO; LANES];
-    let whole = n / LANES * LANES;
+fn sums<T: Real, V: Vector<T>, const R: usize>(c: usize, term: impl Fn(usize, usize) -> V) -> [T; R] {
+    let mut lanes = [[V::splat(T::ZERO); 2]; R];
+    let whole = c / LANES * LANES;
     for i in (0..whole).step_by(LANES) {
-        for l in 0..LANES {
-            lanes[l] += term(i + l);
+        for r in 0..R {
+            for h in 0..LANES / V::LANES {
+                lanes[r][h] = lanes[r][h].add(term(r, i + h * V::LANES));
+            }
         }
     }
-    let mut total = T::ZERO;
-    for i in whole..n {
-        total += term(i);
+    let mut totals = [T::ZERO; R];
+    for i in (whole..c).step_by(V::LANES) {
+        for r in 0..R {
+            let mut rest = [T::ZERO; LANES];
+            term(r, i).store_part(&mut rest);
+            for &x in &rest[..V::LANES.min(c - i)] {
+                totals[r] += x;
+            }
+        }
     }
-    for lane in lanes {
-        total += lane;
+    let mut parts = [[T::ZERO; LANES]; R];
+    for r in 0..R {
+        for h in 0..LANES / V::LANES {
+            lanes[r][h].store_part(&mut parts[r][h * V::LANES..]);
+        }
     }
-    total
+    for l in 0..LANES {
+        for r in 0..R {
+            totals[r] += parts[r][l];
+        }
+    }
+    totals
+}
+
+/// One register of a row from value `i` on, 0 behind its end.
+#[inline(always)]
+fn at<T: Real, V: Vector<T>>(row: &[T], i: usize) -> V {
+    V::load_part(&row[i..])
+}
+
+/// Row `r` of `R` rows of `c` values.
+#[inline(always)]
+fn row<T, const R: usize>(rows: &[T], c: usize) -> [&[T]; R] {
+    let mut all = [rows; R];
+    for r in 0..R {
+        all[r] = &rows[r * c..(r + 1) * c];
+    }
+    all
 }
 
 /// y ← (x − mean)/√(var + ε) row by row; `scales` receives 1/√(var + ε).
 #[inline(always)]
-fn normalise<T: Real, const FMA: bool>(eps: T, c: usize, x: &[T], y: &mut [T], scales: &mut [T]) {
+fn normalise<T: Real, V: Vector<T>>(eps: T, c: usize, x: &[T], y: &mut [T], scales: &mut [T]) {
+    let together = scales.len() / ROWS * ROWS;
+    for r in (0..together).step_by(ROWS) {
+        let (x, y) = (&x[r * c..(r + ROWS) * c], &mut y[r * c..(r + ROWS) * c]);
+        normalise_rows::<T, V, ROWS>(eps, c, x, y, &mut scales[r..r + ROWS]);
+    }
+    for r in together..scales.len() {
+        let (x, y) = (&x[r * c..(r + 1) * c], &mut y[r * c..(r + 1) * c]);
+        normalise_rows::<T, V, 1>(eps, c, x, y, &mut scales[r..r + 1]);
+    }
+}
+
+#[inline(always)]
+fn normalise_rows<T: Real, V: Vector<T>, const R: usize>(
+    eps: T,
+    c: usize,
+    x: &[T],
+    y: &mut [T],
+    scales: &mut [T],
+) {
     let inv = T::ONE / T::of(c as f64);
-    for ((x, y), scale) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)).zip(scales) {
-        let mean = sum(c, |i| x[i]) * inv;
-        let var = sum(c, |i| (x[i] - mean) * (x[i] - mean)) * inv;
-        *scale = T::ONE / (var + eps).sqrt();
-        for i in 0..c {
-            y[i] = (x[i] - mean) * *scale;
+    let x = row::<T, R>(x, c);
+    let means = sums::<T, V, R>(
+        c,
+        #[inline(always)]
+        |r, i| at::<T, V>(x[r], i),
+    );
+    let mut mean = [V::splat(T::ZERO); R];
+    for r in 0..R {
+        mean[r] = V::splat(means[r] * inv);
+    }
+    let squares = sums::<T, V, R>(
+        c,
+        #[inline(always)]
+        |r, i| {
+            let centred = at::<T, V>(x[r], i).sub(mean[r]);
+            centred.mul(centred)
+        },
+    );
+    for r in 0..R {
+        scales[r] = T::ONE / (squares[r] * inv + eps).sqrt();
+        let scale = V::splat(scales[r]);
+        let y = &mut y[r * c..(r + 1) * c];
+        for i in (0..c).step_by(V::LANES) {
+            at::<T, V>(x[r], i).sub(mean[r]).mul(scale).store_part(&mut y[i..]);
         }
     }
 }
 
 /// g ← (g − mean(g) − x̂·mean(g·x̂))·scale.
 #[inline(always)]
-fn normalise_back<T: Real, const FMA: bool>(c: usize, normal: &[T], scales: &[T], g: &mut [T]) {
+fn normalise_back<T: Real, V: Vector<T>>(c: usize, normal: &[T], scales: &[T], g: &mut [T]) {
+    let together = scales.len() / ROWS * ROWS;
+    for r in (0..together).step_by(ROWS) {
+        let (normal, g) = (&normal[r * c..(r + ROWS) * c], &mut g[r * c..(r + ROWS) * c]);
+        normalise_rows_back::<T, V, ROWS>(c, normal, &scales[r..r + ROWS], g);
+    }
+    for r in together..scales.len() {
+        let (normal, g) = (&normal[r * c..(r + 1) * c], &mut g[r * c..(r + 1) * c]);
+        normalise_rows_back::<T, V, 1>(c, normal, &scales[r..r + 1], g);
+    }
+}
+
+#[inline(always)]
+fn normalise_rows_back<T: Real, V: Vector<T>, const R: usize>(
+    c: usize,
+    normal: &[T],
+    scales: &[T],
+    g: &mut [T],
+) {
     let inv = T::ONE / T::of(c as f64);
-    for ((g, x), scale) in g.chunks_exact_mut(c).zip(normal.chunks_exact(c)).zip(scales) {
-        let mean = sum(c, |i| g[i]) * inv;
-        let along = sum(c, |i| g[i] * x[i]) * inv;
-        for i in 0..c {
-            g[i] = (g[i] - mean - x[i] * along) * *scale;
+    let x = row::<T, R>(normal, c);
+    let (means, alongs) = {
+        let g = row::<T, R>(g, c);
+        let means = sums::<T, V, R>(
+            c,
+            #[inline(always)]
+            |r, i| at::<T, V>(g[r], i),
+        );
+        let alongs = sums::<T, V, R>(
+            c,
+            #[inline(always)]
+            |r, i| at::<T, V>(g[r], i).mul(at::<T, V>(x[r], i)),
+        );
+        (means, alongs)
+    };
+    for r in 0..R {
+        let (mean, along) = (V::splat(means[r] * inv), V::splat(alongs[r] * inv));
+        let scale = V::splat(scales[r]);
+        let g = &mut g[r * c..(r + 1) * c];
+        for i in (0..c).step_by(V::LANES) {
+            let centred = at::<T, V>(g, i).sub(mean).sub(at::<T, V>(x[r], i).mul(along));
+            centred.mul(scale).store_part(&mut g[i..]);
         }
     }
 }
 
 /// The jet of a row: centre all planes, then multiply by the jet of v^(−1/2), v the variance's jet.
 #[inline(always)]
-fn normalise_jet<T: Real, const FMA: bool>(eps: T, c: usize, planes: usize, x: &[T], y: &mut [T]) {
+fn normalise_jet<T: Real, V: Vector<T>>(eps: T, c: usize, x: &[T], y: &mut [T]) {
+    let rows = x.len() / 3 / c;
+    let together = rows / ROWS * ROWS;
+    for r in (0..together).step_by(ROWS) {
+        normalise_rows_jet::<T, V, ROWS>(eps, c, r, x, y);
+    }
+    for r in together..rows {
+        normalise_rows_jet::<T, V, 1>(eps, c, r, x, y);
+    }
+}
+
+/// Rows `from..from + R` of [`normalise_jet`].
+#[inline(always)]
+fn normalise_rows_jet<T: Real, V: Vector<T>, const R: usize>(
+    eps: T,
+    c: usize,
+    from: usize,
+    x: &[T],
+    y: &mut [T],
+) {
     let inv = T::ONE / T::of(c as f64);
-    let len = x.len() / planes;
+    let len = x.len() / 3;
+    let mut planes = [[x; R]; 3];
+    let mut means = [[V::splat(T::ZERO); R]; 3];
+    for p in 0..3 {
+        let plane = row::<T, R>(&x[p * len + from * c..], c);
+        let mean = sums::<T, V, R>(
+            c,
+            #[inline(always)]
+            |r, i| at::<T, V>(plane[r], i),
+        );
+        planes[p] = plane;
+        for r in 0..R {
+            means[p][r] = V::splat(mean[r] * inv);
+        }
+    }
+    let mut moments = [[T::ZERO; R]; 4];
+    for (moment, (p, q)) in [(0, 0), (0, 1), (1, 1), (0, 2)].into_iter().enumerate() {
+        moments[moment] = sums::<T, V, R>(
+            c,
+            #[inline(always)]
+            |r, i| {
+                let a = at::<T, V>(planes[p][r], i).sub(means[p][r]);
+                let b = at::<T, V>(planes[q][r], i).sub(means[q][r]);
+                a.mul(b)
+            },
+        );
+    }
     let two = T::of(2.0);
-    for row in (0..len).step_by(c) {
-        let plane = |p: usize| &x[if p < planes { p * len + row } else { row }..][..c];
-        let on = |p: usize| if p < planes { T::ONE } else { T::ZERO };
-        let (x0, x1, x2) = (plane(0), plane(1), plane(2));
-        let m0 = sum(c, |i| x0[i]) * inv;
-        let m1 = sum(c, |i| x1[i]) * inv;
-        let m2 = sum(c, |i| x2[i]) * inv;
-        let (on1, on2) = (on(1), on(2));
-        let v0 = sum(c, |i| (x0[i] - m0) * (x0[i] - m0)) * inv + eps;
-        let v1 = on1 * two * sum(c, |i| (x0[i] - m0) * (x1[i] - m1)) * inv;
-        let square = sum(c, |i| (x1[i] - m1) * (x1[i] - m1)) * inv;
-        let cross = sum(c, |i| (x0[i] - m0) * (x2[i] - m2)) * inv;
-        let v2 = on2 * two * (square + cross);
+    for r in 0..R {
+        let v0 = moments[0][r] * inv + eps;
+        let v1 = two * moments[1][r] * inv;
+        let square = moments[2][r] * inv;
+        let cross = moments[3][r] * inv;
+        let v2 = two * (square + cross);
         let r0 = T::ONE / v0.sqrt();
         let cube = r0 * r0 * r0;
         let r1 = T::of(-0.5) * cube * v1;
         let r2 = T::of(0.75) * cube * r0 * r0 * v1 * v1 - T::of(0.5) * cube * v2;
-        for i in 0..c {
-            let (c0, c1, c2) = (x0[i] - m0, on1 * (x1[i] - m1), on2 * (x2[i] - m2));
-            y[row + i] = c0 * r0;
-            if planes > 1 {
-                y[len + row + i] = c1 * r0 + c0 * r1;
-            }
-            if planes > 2 {
-                y[2 * len + row + i] = c2 * r0 + two * c1 * r1 + c0 * r2;
-            }
+        let (r0, r1, r2, twice1) = (V::splat(r0), V::splat(r1), V::splat(r2), V::splat(two));
+        let (y0, rest) = y.split_at_mut(len);
+        let (y1, y2) = rest.split_at_mut(len);
+        let place = (from + r) * c..(from + r + 1) * c;
+        let (y0, y1, y2) = (&mut y0[place.clone()], &mut y1[place.clone()], &mut y2[place]);
+        for i in (0..c).step_by(V::LANES) {
+            let c0 = at::<T, V>(planes[0][r], i).sub(means[0][r]);
+            let c1 = at::<T, V>(planes[1][r], i).sub(means[1][r]);
+            let c2 = at::<T, V>(planes[2][r], i).sub(means[2][r]);
+            c0.mul(r0).store_part(&mut y0[i..]);
+            c1.mul(r0).add(c0.mul(r1)).store_part(&mut y1[i..]);
+            c2.mul(r0).add(twice1.mul(c1).mul(r1)).add(c0.mul(r2)).store_part(&mut y2[i..]);
         }
     }
 }
@@ -112,9 +263,12 @@ impl<T: Real> Rule<T> for LayerNormRule<T> {
         let extra = if save && self.affine.is_some() { shape.len() } else { 0 };
         let mut saved = ws.pool.take(rows + extra);
         if planes > 1 {
-            on_isa!(ws.isa, normalise_jet::<T>(self.eps, shape.c, planes, &x[0].data, &mut y.data));
+            on_vector!(ws.isa, normalise_jet::<T>(self.eps, shape.c, &x[0].data, &mut y.data));
         } else {
-            on_isa!(ws.isa, normalise::<T>(self.eps, shape.c, &x[0].data, &mut y.data, &mut saved[..rows]));
+            on_vector!(
+                ws.isa,
+                normalise::<T>(self.eps, shape.c, &x[0].data, &mut y.data, &mut saved[..rows])
+            );
         }
         saved[rows..].copy_from_slice(&y.data[..extra]);
         if let Some((scale, shift)) = &self.affine {
@@ -145,7 +299,7 @@ impl<T: Real> Rule<T> for LayerNormRule<T> {
             }
             None => &back.output().data[..],
         };
-        on_isa!(ws.isa, normalise_back::<T>(c, normal, &saved[..rows], &mut grad.data));
+        on_vector!(ws.isa, normalise_back::<T>(c, normal, &saved[..rows], &mut grad.data));
         into.add(ws, back.nodes[0], grad);
         if let Some(saved) = back.saved {
             ws.pool.give(saved);
