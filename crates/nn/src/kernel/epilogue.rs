@@ -38,16 +38,15 @@ impl<T: Real> Default for Epilogue<'_, T> {
 }
 
 impl<'a, T: Real> Epilogue<'a, T> {
+    /// Whether nothing is done but adding.
+    pub(crate) fn is_linear(&self) -> bool {
+        self.activation == Activation::Identity && self.derivative.is_none() && self.slope.is_none()
+    }
+
     /// Whether the sums are stored as they are.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn is_none(&self) -> bool {
-        let Epilogue { bias, biased: _, residual, accumulate, activation, derivative, slope } = self;
-        bias.is_none()
-            && residual.is_none()
-            && !accumulate
-            && *activation == Activation::Identity
-            && derivative.is_none()
-            && slope.is_none()
+        self.is_linear() && self.bias.is_none() && self.residual.is_none() && !self.accumulate
     }
 
     /// What concerns the values of C before `at`, and the rest.

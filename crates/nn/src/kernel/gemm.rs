@@ -305,13 +305,13 @@ fn run<T: Real, A: Source<T>, V: Vector<T>, H: Vector<T>, const TILES: u8>(job: 
     }
 }
 
-/// Tiles of 12×32, 8×24 or 12×16: 24 of the 32 registers of AVX-512 hold sums. `H` is half a `V`.
+/// Tiles of 12×32, 8×24 or 12×16, or a row more: 24 to 27 of the 32 registers of AVX-512 hold sums. `H` is half a `V`.
 #[inline(always)]
 fn wide<T: Real, A: Source<T>, V: Vector<T>, H: Vector<T>>(job: &mut Job<T, A>, strip: Strip<T>) {
     match strip.width {
-        32 => rows::<T, A, V, 2, 12, 6, 3>(job, strip),
-        24 => rows::<T, A, H, 3, 8, 4, 2>(job, strip),
-        _ => rows::<T, A, H, 2, 12, 6, 3>(job, strip),
+        32 => rows::<T, A, V, 2, 12, 13, 6, 3>(job, strip),
+        24 => rows::<T, A, H, 3, 8, 9, 4, 2>(job, strip),
+        _ => rows::<T, A, H, 2, 12, 13, 6, 3>(job, strip),
     }
 }
 
@@ -319,8 +319,8 @@ fn wide<T: Real, A: Source<T>, V: Vector<T>, H: Vector<T>>(job: &mut Job<T, A>, 
 #[inline(always)]
 fn narrow<T: Real, A: Source<T>, V: Vector<T>>(job: &mut Job<T, A>, strip: Strip<T>) {
     match strip.width {
-        16 => rows::<T, A, V, 2, 6, 3, 2>(job, strip),
-        _ => rows::<T, A, V, 1, 12, 6, 3>(job, strip),
+        16 => rows::<T, A, V, 2, 6, 6, 3, 2>(job, strip),
+        _ => rows::<T, A, V, 1, 12, 12, 6, 3>(job, strip),
     }
 }
 
@@ -328,12 +328,13 @@ fn narrow<T: Real, A: Source<T>, V: Vector<T>>(job: &mut Job<T, A>, strip: Strip
 #[inline(always)]
 fn plain<T: Real, A: Source<T>, V: Vector<T>>(job: &mut Job<T, A>, strip: Strip<T>) {
     match strip.width {
-        16 => rows::<T, A, V, 2, 6, 1, 1>(job, strip),
-        _ => rows::<T, A, V, 1, 6, 1, 1>(job, strip),
+        16 => rows::<T, A, V, 2, 6, 6, 1, 1>(job, strip),
+        _ => rows::<T, A, V, 1, 6, 6, 1, 1>(job, strip),
     }
 }
 
-/// The rows of a strip in tiles of `R1`, the rest in tiles of `R2` and `R3`, then singly.
+/// The rows of a strip in tiles of `R1`, as many of them of `MORE` as use up the rest, which is else in tiles of `R2` and
+/// `R3`, then single rows: sums of few rows wait for each other.
 #[inline(always)]
 fn rows<
     T: Real,
@@ -341,6 +342,7 @@ fn rows<
     V: Vector<T>,
     const N: usize,
     const R1: usize,
+    const MORE: usize,
     const R2: usize,
     const R3: usize,
 >(
@@ -348,6 +350,10 @@ fn rows<
     strip: Strip<T>,
 ) {
     let (mut i, end) = (strip.m0, strip.m1);
+    while MORE > R1 && (end - i) % R1 > 0 && (end - i) % R1 <= (end - i) / R1 {
+        tile::<T, A, V, N, MORE>(job, strip, i);
+        i += MORE;
+    }
     while i + R1 <= end {
         tile::<T, A, V, N, R1>(job, strip, i);
         i += R1;
@@ -373,18 +379,85 @@ fn tile<T: Real, A: Source<T>, V: Vector<T>, const N: usize, const R: usize>(
     strip: Strip<T>,
     i0: usize,
 ) {
-    let Strip { k0, b, .. } = strip;
+    let Strip { k0, b, j0, .. } = strip;
+    let width = strip.width.min(job.b.n - j0);
+    let whole = width == N * V::LANES;
     let places = job.a.places::<R>(i0);
-    for place in places {
-        prefetch_operands(job, strip, place);
+    if meets_operands(job, strip) {
+        for i in 0..R {
+            prefetch_operands(job, strip, places[i]);
+        }
     }
     let depth = b.len() / (N * V::LANES);
     // Each block of k is summed by itself: over a long k that rounds less than one sum from end to end.
     // SAFETY: `multiply` checked that A fits; i0 + R ≤ m and k0 + depth ≤ k; b holds depth·N registers.
     let acc = unsafe { job.a.product::<V, N, R>([[V::splat(T::ZERO); N]; R], i0, k0, b.as_ptr(), depth) };
+    if whole && (!strip.last || job.epilogue.is_linear()) {
+        // SAFETY: `multiply` checked that C and what it meets reach the last row.
+        return unsafe { put_tile::<T, A, V, N, R>(job, strip, acc, places) };
+    }
     for i in 0..R {
         put::<T, A, V, N>(job, strip, acc[i], places[i]);
     }
+}
+
+/// [`put`] of a whole tile where nothing is done to its sums but adding. Short loops that the compiler unrolls: what else becomes
+/// of sums is too long to be there for every row, and reads them from memory.
+///
+/// # Safety
+/// C, and a residual, reach the tile's last row.
+#[inline(always)]
+unsafe fn put_tile<T: Real, A: Source<T>, V: Vector<T>, const N: usize, const R: usize>(
+    job: &mut Job<T, A>,
+    strip: Strip<T>,
+    sums: [[V; N]; R],
+    places: [usize; R],
+) {
+    let Strip { j0, first, last, .. } = strip;
+    let mut acc = sums;
+    let c = job.c.as_mut_ptr();
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !first || job.epilogue.accumulate {
+            for i in 0..R {
+                for j in 0..N {
+                    acc[i][j] = V::load(c.add(places[i] + j0 + j * V::LANES)).add(acc[i][j]);
+                }
+            }
+        }
+        if let (true, Some(bias)) = (last, job.epilogue.bias) {
+            let mut values = [V::splat(T::ZERO); N];
+            for j in 0..N {
+                values[j] = V::load(bias[j0 + j * V::LANES..][..V::LANES].as_ptr());
+            }
+            for i in 0..R {
+                if places[i] + j0 < job.epilogue.biased {
+                    for j in 0..N {
+                        acc[i][j] = acc[i][j].add(values[j]);
+                    }
+                }
+            }
+        }
+        if let (true, Some(residual)) = (last, job.epilogue.residual) {
+            for i in 0..R {
+                for j in 0..N {
+                    let other = V::load(residual.as_ptr().add(places[i] + j0 + j * V::LANES));
+                    acc[i][j] = acc[i][j].add(other);
+                }
+            }
+        }
+        for i in 0..R {
+            for j in 0..N {
+                acc[i][j].store(c.add(places[i] + j0 + j * V::LANES));
+            }
+        }
+    }
+}
+
+/// Whether a row of C meets a residual or a slope when this block is done.
+#[inline(always)]
+pub(super) fn meets_operands<T: Real, A: Source<T>>(job: &Job<T, A>, strip: Strip<T>) -> bool {
+    strip.last && (job.epilogue.residual.is_some() || job.epilogue.slope.is_some())
 }
 
 /// Asks for what a row of C that begins at `place` meets when its last block is done: rows of C lie too far apart for the
@@ -393,11 +466,13 @@ fn tile<T: Real, A: Source<T>, V: Vector<T>, const N: usize, const R: usize>(
 pub(super) fn prefetch_operands<T: Real, A: Source<T>>(job: &Job<T, A>, strip: Strip<T>, place: usize) {
     let at = place + strip.j0;
     let width = strip.width.min(job.b.n - strip.j0);
-    let added = strip.last.then_some(job.epilogue.residual).flatten();
-    let factor = strip.last.then(|| job.epilogue.slope.map(|s| s.values())).flatten();
-    for other in [added, factor].into_iter().flatten() {
-        prefetch_lines(&other[at..at + width]);
-        prefetch_lines(&job.c[at..at + width]);
+    prefetch_lines(job.c.as_ptr().wrapping_add(at), width);
+    // One after the other: a list of the two is built and read in memory for every row, which took a tenth of the product.
+    if let Some(residual) = job.epilogue.residual {
+        prefetch_lines(residual.as_ptr().wrapping_add(at), width);
+    }
+    if let Some(slope) = job.epilogue.slope {
+        prefetch_lines(slope.values().as_ptr().wrapping_add(at), width);
     }
 }
 
@@ -471,11 +546,11 @@ pub(crate) fn prefetch_row<T: Real, V: Vector<T>, const N: usize>(b: *const T) {
     }
 }
 
-/// Asks for `values`.
+/// Asks for `count` values from `from` on.
 #[inline(always)]
-fn prefetch_lines<T: Real>(values: &[T]) {
-    for at in (0..values.len()).step_by(64 / size_of::<T>()) {
-        prefetch(values.as_ptr().wrapping_add(at));
+fn prefetch_lines<T: Real>(from: *const T, count: usize) {
+    for at in (0..count).step_by(64 / size_of::<T>()) {
+        prefetch(from.wrapping_add(at));
     }
 }
 

@@ -20,7 +20,7 @@ use split::{Panel, Rows};
 use tiles::{begin, configure, multiply_part, release, store_tiles};
 
 use crate::buffer::Buffer;
-use crate::kernel::gemm::{Job, Source, Strip, prefetch_operands, put};
+use crate::kernel::gemm::{Job, Source, Strip, meets_operands, prefetch_operands, put};
 use crate::kernel::pack::{block, packed_columns, panels};
 use crate::kernel::vector::Vector;
 use crate::real::Real;
@@ -356,7 +356,7 @@ unsafe fn registers<T: Real, V: Vector<T>, const N: usize>(from: *const T) -> [V
 #[inline(always)]
 fn prefetch_block<T: Real, A: Source<T>>(job: &Job<T, A>, strip: Strip<T>, i0: usize, count: usize) {
     let width = strip.width.min(job.b.n - strip.j0);
-    let met = strip.last && (job.epilogue.residual.is_some() || job.epilogue.slope.is_some());
+    let met = meets_operands(job, strip);
     for i in i0..i0 + count {
         let [place] = job.a.places::<1>(i);
         if met {
