@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anomaly_score::backbone::{self, Backbone, OnnxOptions, Pool};
+use anomaly_score::backbone::{self, Arithmetic, Backbone, OnnxOptions, Pool};
 use anomaly_score::evaluate::{Preset, Selection, presets};
 use anomaly_score::image::{Fit, Preprocessing, Resampler};
 use anomaly_score::measure::{Protocol, protocol};
@@ -20,8 +20,7 @@ use crate::output::TextOutput;
 /// Exit status: 0 done; 1 failed; 2 done, but images were left out (see --on-error); 130 interrupted.
 ///
 /// Environment: ANOMALY_SCORE_CACHE is the folder measurements are kept in; ANOMALY_SCORE_ISA (portable, avx2, avx512
-/// or amx) the instructions networks are computed with, otherwise the widest this machine has: avx2 and avx512 give
-/// the same bits, the others differ from them by rounding.
+/// or amx) the instructions networks are computed with, whatever --arithmetic would choose: for comparing kernels.
 #[derive(Parser)]
 #[command(name = "anomaly-score", version, max_term_width = 100)]
 pub(crate) struct Args {
@@ -338,6 +337,11 @@ pub(crate) struct Reading {
     /// What an unreadable image means: `report` ends with status 2, `skip` with 0. It is listed either way
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = OnError::Report)]
     pub(crate) on_error: OnError,
+    /// How the network rounds. `fused`: the same bits on all x86-64 machines with AVX2. `fastest`: by Intel's tile unit
+    /// too, which has bits of its own. `auto`: fastest where rounding decides no number (--protocol exact, features alone)
+    /// and no table beside is fused, otherwise fused
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = ArithmeticArg::Auto)]
+    pub(crate) arithmetic: ArithmeticArg,
     /// Neither read nor write the cache of measurements
     #[arg(long)]
     pub(crate) no_cache: bool,
@@ -418,6 +422,13 @@ pub(crate) struct Measuring {
 pub(crate) enum Resize {
     Crop,
     Squash,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ArithmeticArg {
+    Auto,
+    Fused,
+    Fastest,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -529,6 +540,15 @@ impl Reading {
     pub(crate) fn pool(&self) -> Option<Pool> {
         let name = self.pool.as_deref()?;
         Pool::NAMES.iter().find(|(n, _)| *n == name).map(|(_, pool)| *pool)
+    }
+
+    /// What was asked for; `None`: what suits the protocol.
+    pub(crate) fn arithmetic(&self) -> Option<Arithmetic> {
+        match self.arithmetic {
+            ArithmeticArg::Auto => None,
+            ArithmeticArg::Fused => Some(Arithmetic::Fused),
+            ArithmeticArg::Fastest => Some(Arithmetic::Fastest),
+        }
     }
 
     pub(crate) fn threads(&self) -> usize {

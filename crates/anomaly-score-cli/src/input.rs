@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anomaly_score::Error;
-use anomaly_score::backbone::{Backbone, Entry, Request, is_onnx};
+use anomaly_score::backbone::{Arithmetic, Backbone, Entry, Request, is_onnx};
 use anomaly_score::evaluate::{FeatureSet, Preset, Selection, SetStatistics, Side, of_a_file};
 use anomaly_score::image::Source;
-use anomaly_score::measure::{FEATURES_ONLY, Measurer, Options, measure, protocol};
+use anomaly_score::measure::{FEATURES_ONLY, Measurer, Options, Protocol, measure, protocol};
 use anomaly_score::preflight::Question;
 use anomaly_score::report::{Measured, Set, Warning};
 use anomaly_score::set_metric::{ArrayFile, FeatureMatrix, Statistics, read_features, read_statistics};
@@ -221,6 +221,10 @@ impl<'a> Loader<'a> {
     /// Of a protocol that is not the command line's.
     pub(crate) fn of(reading: &'a Reading, protocol: ProtocolSettings, inputs: &[&Input]) -> Result<Self> {
         let needed = inputs.iter().any(|i| matches!(i, Input::Images(_)));
+        if let Some(asked) = reading.arithmetic() {
+            asked.require_no_other()?;
+        }
+        let arithmetic = if needed { arithmetic(reading, &protocol, inputs)? } else { Arithmetic::default() };
         if needed && reading.weights.is_none() && !is_onnx(reading.backbone()) {
             fetch(Entry::find(reading.backbone())?)?;
         }
@@ -229,6 +233,7 @@ impl<'a> Loader<'a> {
             weights: reading.weights.as_deref(),
             layers: &reading.layer,
             pool: reading.pool(),
+            arithmetic,
             onnx: reading.onnx.options(),
         };
         if needed && is_onnx(reading.backbone()) && reading.onnx.mean.is_none() {
@@ -269,8 +274,7 @@ impl<'a> Loader<'a> {
             layer: self.reading.layer.first().cloned(),
         };
         let protocol = protocol(FEATURES_ONLY);
-        let settings = Settings::new(protocol, backbone, UNKNOWN, self.reading.seed, String::new(), None);
-        Ok(Settings { arithmetic: None, ..settings })
+        Ok(Settings::new(protocol, backbone, None, UNKNOWN, self.reading.seed, String::new(), None))
     }
 
     /// The same network, measuring features only.
@@ -303,6 +307,7 @@ impl<'a> Loader<'a> {
                     Settings::new(
                         self.protocol.clone(),
                         backbone.settings(layer),
+                        Some(backbone.arithmetic()),
                         self.reading.preprocessing(backbone).name(),
                         self.reading.seed,
                         source.name().to_owned(),
@@ -405,6 +410,22 @@ impl<'a> Loader<'a> {
     pub(crate) fn cache_errors(&self) -> Vec<Warning> {
         self.cache_errors.borrow().clone()
     }
+}
+
+/// How the network is to round: as asked, otherwise as suits the protocol; but fused beside a table that is, where bits of another
+/// kind would be a difference of their own.
+fn arithmetic(reading: &Reading, protocol: &ProtocolSettings, inputs: &[&Input]) -> Result<Arithmetic> {
+    if let Some(asked) = reading.arithmetic() {
+        return Ok(asked);
+    }
+    let fused = |input: &&Input| match input {
+        Input::Table(table, _) => {
+            table.settings().arithmetic.as_deref() == Some(Arithmetic::Fused.rounding())
+        }
+        _ => false,
+    };
+    let beside = inputs.iter().any(fused);
+    Ok(if beside { Arithmetic::Fused } else { Protocol::of(protocol)?.arithmetic() })
 }
 
 /// Gives what was freed back to the system. A network is packed from a file and a graph as large as itself, and glibc keeps

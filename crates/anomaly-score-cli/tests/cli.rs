@@ -98,11 +98,11 @@ fn rank_and_features_list_every_image() {
     assert!(copied[0].to_str().unwrap().starts_with("4-") && copied[1].to_str().unwrap().starts_with("5-"));
 
     let features = path(&home, "features.npz");
-    let output = run(&home, &["features", &images, "-o", &features]);
+    let output = run(&home, &["features", &images, "-o", &features, "--arithmetic", "fused"]);
     assert!(text(&output.stdout).contains("5 images × 1280 features"), "{}", text(&output.stderr));
     assert!(fs::read(&features).unwrap().starts_with(b"PK"));
 
-    // A table's features are those of its images, though more was measured there.
+    // A table's features are those of its images in the table's arithmetic, though more was measured there.
     let (table, of_table) = (path(&home, "t.parquet"), path(&home, "of-table.npz"));
     let mut args = vec!["measure", &images, "-o", &table];
     args.extend(SHORT);

@@ -105,7 +105,9 @@ fn metrics_of_features_measure_features_only() {
     let path = |name: &str| home.path().join(name).display().to_string();
     let report = |args: &[&str]| -> (Value, String) {
         let json = path("r.json");
-        let output = run(&home, &[&["compare"][..], args, &["--json", &json], &SHORT].concat());
+        // By default features alone may be computed faster, to other bits.
+        let options = ["--json", &json, "--arithmetic", "fused"];
+        let output = run(&home, &[&["compare"][..], args, &options, &SHORT].concat());
         assert!(output.status.success(), "{}", text(&output.stderr));
         let note = text(&output.stderr).contains("the options of the method do nothing");
         let report: Value = serde_json::from_str(&fs::read_to_string(&json).unwrap()).unwrap();
@@ -143,7 +145,8 @@ fn metrics_of_features_measure_features_only() {
 
     // Tables of either kind meet by their features; a score of features alone is refused, before measuring.
     let (features, scored) = (path("features.parquet"), path("scored.parquet"));
-    let output = run(&home, &["measure", &real, "-o", &features, "--features-only", "--layer", "_conv_stem"]);
+    let args = ["measure", &real, "-o", &features, "--features-only", "--arithmetic", "fused"];
+    let output = run(&home, &[&args[..], &["--layer", "_conv_stem"]].concat());
     assert!(
         text(&output.stdout).ends_with("features.parquet: 8 images × 32 features\n"),
         "{}",

@@ -1,27 +1,30 @@
 //! Times single passes of a backbone, one image a thread: the engine's side of `benches/against_pytorch.py`.
 //!
 //!     cargo build --release -p anomaly-score --example passes
-//!     passes BACKBONE WEIGHTS|- PIXELS THREADS
+//!     passes BACKBONE WEIGHTS|- PIXELS THREADS fused|fastest
 //!
 //! PIXELS: N×px×px×3 bytes. Every line `forward` or `vjp` (a forward pass and the input gradient) on stdin is answered by
-//! the seconds that one pass over all images took.
+//! the seconds that one pass over all images took, `arithmetic` by the name of the rounding on this machine.
 
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use anomaly_score::backbone::{Backbone, Request};
+use anomaly_score::backbone::{Arithmetic, Backbone, Request};
 
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [name, weights, pixels, threads] = &arguments[..] else {
-        return Err("usage: passes BACKBONE WEIGHTS|- PIXELS THREADS".into());
+    let usage = "usage: passes BACKBONE WEIGHTS|- PIXELS THREADS fused|fastest";
+    let [name, weights, pixels, threads, arithmetic] = &arguments[..] else {
+        return Err(usage.into());
     };
     let weights = (weights != "-").then(|| Path::new(weights));
-    let backbone = Backbone::load(&Request { name, weights, ..Request::default() })?;
+    let arithmetic = Arithmetic::ALL.into_iter().find(|a| a.name() == arithmetic).ok_or(usage)?;
+    arithmetic.require_no_other()?;
+    let backbone = Backbone::load(&Request { name, weights, arithmetic, ..Request::default() })?;
     let network = backbone.network();
     let bytes = std::fs::read(pixels)?;
     if bytes.is_empty() || bytes.len() % network.input_len() != 0 {
@@ -39,7 +42,11 @@ fn main() -> Result<(), Failure> {
         let gradient = match line?.as_str() {
             "forward" => false,
             "vjp" => true,
-            other => return Err(format!("expected forward or vjp, found {other:?}").into()),
+            "arithmetic" => {
+                println!("{}", backbone.arithmetic());
+                continue;
+            }
+            other => return Err(format!("expected forward, vjp or arithmetic, found {other:?}").into()),
         };
         let next = AtomicUsize::new(0);
         let started = Instant::now();

@@ -9,14 +9,13 @@ use std::path::{Path, PathBuf};
 
 use nn::engine::Network;
 use nn::graph::Graph;
-use nn::kernel::isa::Isa;
 use nn::weights::Weights;
 
 pub use nn::tap::Pool;
 
 pub use hub::HubFile;
-pub(crate) use instructions::isa_of;
-pub use instructions::{ISA_VARIABLE, arithmetic, check_instructions};
+pub(crate) use instructions::way_to;
+pub use instructions::{Arithmetic, ISA_VARIABLE, check_instructions};
 pub use onnx::{ModelCheck, OnnxLayer, OnnxOptions, check_onnx, is_onnx};
 pub use registry::{BACKBONES, DEFAULT, Entry, Layer, Origin, WeightsSource};
 
@@ -37,6 +36,8 @@ pub struct Request<'a> {
     pub layers: &'a [String],
     /// How a layer becomes one vector; `None`: as the layer is usually read.
     pub pool: Option<Pool>,
+    /// How to round. What [`ISA_VARIABLE`] names in the environment goes before it.
+    pub arithmetic: Arithmetic,
     /// For an ONNX file.
     pub onnx: OnnxOptions,
 }
@@ -49,6 +50,8 @@ pub struct Backbone {
     /// For each output of the network, the layer it is read at; `None`: the network's own output.
     layers: Vec<Option<String>>,
     weights_sha256: String,
+    /// Name of its rounding.
+    arithmetic: &'static str,
 }
 
 impl Backbone {
@@ -83,12 +86,14 @@ impl Backbone {
         let weights_sha256 = weights.sha256().to_owned();
         let mut graph = entry.graph(weights)?;
         let layers = read_at(&mut graph, request.layers, request.pool)?;
+        let isa = request.arithmetic.instructions();
         Ok(Backbone {
             name: entry.name.to_owned(),
             preprocessing: entry.preprocessing,
-            network: Network::consuming(graph, Isa::detect()),
+            network: Network::consuming(graph, isa),
             layers,
             weights_sha256,
+            arithmetic: isa.arithmetic(),
         })
     }
 
@@ -105,6 +110,12 @@ impl Backbone {
     /// For each output of the network, the layer it is read at and how (`blocks.4:mean`); `None`: the network's own.
     pub fn layers(&self) -> &[Option<String>] {
         &self.layers
+    }
+
+    /// Name of the rounding this network is computed with: `separate`, `fused` or `bfloat16x3`
+    /// ([`Isa::arithmetic`](nn::kernel::isa::Isa::arithmetic)).
+    pub fn arithmetic(&self) -> &'static str {
+        self.arithmetic
     }
 
     /// What identifies this backbone, read at output `output`, in every result.

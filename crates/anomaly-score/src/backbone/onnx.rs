@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use nn::engine::Network;
-use nn::kernel::isa::Isa;
 use nn::network::Normalisation;
 use nn::onnx::{Model, Options};
 use nn::tap::Pool;
@@ -88,12 +87,14 @@ pub(super) fn load(request: &Request) -> Result<Backbone> {
     let mut graph = model.import(&options)?.graph;
     let layers = read_at(&mut graph, request.layers, request.pool)?;
     let input_px = graph.shape(0).h;
+    let isa = request.arithmetic.instructions();
     Ok(Backbone {
         name: result_name(path, normalisation),
         preprocessing: preprocessing(input_px),
-        network: Network::consuming(graph, Isa::detect()),
+        network: Network::consuming(graph, isa),
         layers,
         weights_sha256: model.sha256().to_owned(),
+        arithmetic: isa.arithmetic(),
     })
 }
 

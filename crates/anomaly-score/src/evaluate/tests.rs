@@ -19,7 +19,7 @@ fn settings(backbone: &str) -> Settings {
         feature_dim: DIM as u32,
         layer: None,
     };
-    Settings::new(protocol("paper"), backbone, "bicubic-antialias", 7, "images", None)
+    Settings::new(protocol("paper"), backbone, Some("fused"), "bicubic-antialias", 7, "images", None)
 }
 
 /// `n` images of a normal distribution about `mean`; path `prefix` and a number.

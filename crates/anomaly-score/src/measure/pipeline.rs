@@ -83,6 +83,7 @@ pub fn measure(
         let settings = Settings::new(
             options.protocol.clone(),
             backbone.settings(layer),
+            Some(backbone.arithmetic()),
             options.preprocessing.name(),
             options.seed,
             source.name().to_owned(),

@@ -1,5 +1,6 @@
 //! The three protocols and their constants.
 
+use crate::backbone::Arithmetic;
 use crate::table::{FEATURES_ONLY, Noise, ProtocolSettings};
 use crate::{Error, ErrorKind, Result};
 
@@ -56,6 +57,16 @@ impl Protocol {
         }
         Ok(protocol)
     }
+
+    /// How a network is to round where nobody asks for more: the same bits on every machine where rounding decides part of the
+    /// numbers, which are the differences of nearly equal features; the fastest where it decides none
+    /// (docs/method_facts.md, "The same images in two arithmetics").
+    pub fn arithmetic(self) -> Arithmetic {
+        match self {
+            Protocol::Paper | Protocol::OfficialCode => Arithmetic::Fused,
+            Protocol::Exact | Protocol::FeaturesOnly => Arithmetic::Fastest,
+        }
+    }
 }
 
 /// The published constants under the protocol called `name`.
@@ -72,5 +83,19 @@ pub fn protocol(name: &str) -> ProtocolSettings {
         attack_step_size: 2.0 / 255.0,
         noise: Noise::Gaussian,
         restarts: 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_rounding_decides_bits_are_the_same_everywhere() {
+        let of = |name| Protocol::of(&protocol(name)).unwrap().arithmetic();
+        assert_eq!(of("paper"), Arithmetic::Fused);
+        assert_eq!(of("official-code"), Arithmetic::Fused);
+        assert_eq!(of("exact"), Arithmetic::Fastest);
+        assert_eq!(of(FEATURES_ONLY), Arithmetic::Fastest);
     }
 }

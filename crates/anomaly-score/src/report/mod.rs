@@ -115,7 +115,7 @@ pub struct Backbone {
 pub struct SetReport {
     /// The image source as the user named it when it was measured.
     pub source: String,
-    /// Name of the rounding it was measured with ([`crate::backbone::arithmetic`]); `None` where that is unknown: an older table, or
+    /// Name of the rounding it was measured with ([`crate::backbone::Backbone::arithmetic`]); `None` where that is unknown: an older table, or
     /// a file of features or statistics.
     pub arithmetic: Option<String>,
     /// Number of images measured; `None` where only statistics are known. Those of them that entered the score are counted

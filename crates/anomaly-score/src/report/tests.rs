@@ -18,7 +18,7 @@ fn settings(source: &str) -> Settings {
         feature_dim: 3,
         layer: None,
     };
-    Settings::new(protocol("paper"), backbone, "bicubic-antialias", 7, source, None)
+    Settings::new(protocol("paper"), backbone, Some("fused"), "bicubic-antialias", 7, source, None)
 }
 
 /// An image whose content, and so its hash, is `content`.

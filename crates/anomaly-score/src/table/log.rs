@@ -427,8 +427,8 @@ mod tests {
             (
                 ErrorKind::SettingsMismatch,
                 "LOG: holds measurements made with other settings; expected arithmetic = bfloat16x3, \
-                 found arithmetic = fused. Go on with those settings (ANOMALY_SCORE_ISA=avx2 computes in arithmetic fused, \
-                 on a machine that can), choose another output, or delete this file to start anew"
+                 found arithmetic = fused. Go on with those settings (arithmetic fused is that of --arithmetic fused on an \
+                 x86-64 machine with AVX2), choose another output, or delete this file to start anew"
                     .into()
             )
         );

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::backbone::{ISA_VARIABLE, arithmetic, isa_of};
+use crate::backbone::way_to;
 use crate::{Error, ErrorKind, Result};
 
 /// Version of the computation itself. Raise it whenever the same image, network, constants and arithmetic give other bits
@@ -52,7 +52,7 @@ pub struct Settings {
     pub resampler: String,
     /// Seed of every random direction and start.
     pub seed: u64,
-    /// Name of the rounding the network was computed with ([`crate::backbone::arithmetic`]); `None` in tables written before it was
+    /// Name of the rounding the network was computed with ([`crate::backbone::Backbone::arithmetic`]); `None` in tables written before it was
     /// recorded, and of files that were not measured here.
     #[serde(default)]
     pub arithmetic: Option<String>,
@@ -124,10 +124,11 @@ pub struct Difference {
 }
 
 impl Settings {
-    /// Settings of a run of this program, in the arithmetic of this process.
+    /// Settings of a run of this program; `arithmetic` is that of the network in use.
     pub fn new(
         protocol: ProtocolSettings,
         backbone: BackboneSettings,
+        arithmetic: Option<&str>,
         resampler: impl Into<String>,
         seed: u64,
         source: impl Into<String>,
@@ -140,7 +141,7 @@ impl Settings {
             backbone,
             resampler: resampler.into(),
             seed,
-            arithmetic: Some(arithmetic().to_owned()),
+            arithmetic: arithmetic.map(str::to_owned),
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
             source: source.into(),
             limit,
@@ -240,11 +241,11 @@ impl Settings {
     /// The error about the file `subject` of measurements, which cannot be added to: its settings differ by `differences`.
     pub(super) fn made_otherwise(differences: &[Difference], subject: &str) -> Error {
         let arithmetic = differences.iter().find(|d| d.field == ARITHMETIC);
-        let go_on = match arithmetic.map(|d| (d.theirs.as_str(), isa_of(&d.theirs))) {
+        let go_on = match arithmetic.map(|d| (d.theirs.as_str(), way_to(&d.theirs))) {
             None => "Go on with those settings, choose".to_owned(),
-            Some((theirs, Some(isa))) => format!(
-                "Go on with those settings ({ISA_VARIABLE}={isa} computes in arithmetic {theirs}, on a machine that can), choose"
-            ),
+            Some((theirs, Some(way))) => {
+                format!("Go on with those settings (arithmetic {theirs} is that of {way}), choose")
+            }
             Some((_, None)) => "Choose".to_owned(),
         };
         Self::mismatch(differences, subject, "holds measurements made with other settings")
@@ -418,8 +419,11 @@ mod tests {
             let error = settings().require_same("a", &other, "b").unwrap_err().to_string();
             assert!(error.contains("protocol.name") && !error.contains("arithmetic"), "{error}");
         }
-        let new = Settings::new(settings().protocol, settings().backbone, "bicubic", 7, "photos", None);
-        assert_eq!(new.arithmetic.as_deref(), Some(arithmetic()));
+        let of = |arithmetic| {
+            let Settings { protocol, backbone, .. } = settings();
+            Settings::new(protocol, backbone, arithmetic, "bicubic", 7, "photos", None).arithmetic
+        };
+        assert_eq!((of(Some("separate")).as_deref(), of(None)), (Some("separate"), None));
     }
 
     /// Tables written before the arithmetic was recorded.

@@ -28,9 +28,9 @@ pub(super) fn settings() -> Settings {
         feature_dim: 4,
         layer: None,
     };
-    let mut settings = Settings::new(protocol, backbone, "bicubic-antialias", 7, "photos", Some(50));
+    let mut settings =
+        Settings::new(protocol, backbone, Some("fused"), "bicubic-antialias", 7, "photos", Some(50));
     settings.tool_version = "0.1.0".into();
-    settings.arithmetic = Some("fused".into());
     settings
 }
 
