@@ -362,8 +362,7 @@ impl fmt::Display for Warning {
                 let others: Vec<String> = others.map(|(set, _)| set.to_string()).collect();
                 write!(
                     f,
-                    " For the same bits measure {} again with ANOMALY_SCORE_ISA=avx2, which every x86-64 machine with AVX2 can \
-                     follow",
+                    " For the same bits measure {} again with --arithmetic fused, on any x86-64 machine with AVX2",
                     others.join(" and "),
                 )?;
                 let separate = sets.iter().any(|(_, arithmetic)| arithmetic == "separate");
