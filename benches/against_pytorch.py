@@ -2,7 +2,8 @@
 
     cargo build --release -p anomaly-score-cli && cargo build --release -p anomaly-score --example passes
     python benches/against_pytorch.py target/release/anomaly-score IMAGES OUTPUT.json
-        [--images 8] [--rounds 3] [--networks NAME,NAME] [--protocols forward,vjp,paper,exact] [--pytorch-only]
+        [--images 8] [--rounds 3] [--networks NAME,NAME] [--protocols forward,vjp,paper,exact] [--arithmetics fused,fastest]
+        [--pytorch-only]
     python benches/against_pytorch.py --render OUTPUT.json [OUTPUT.json …] docs/speed.md
 
 IMAGES is a folder of photos, of which the first are used. Both do the same work on the same images with two cores:
@@ -16,6 +17,8 @@ Its time holds neither start-up, nor loading of weights, nor decoding, nor writi
 
 `forward` and `vjp` are one pass over the images, warm on both sides; ours is timed by the example `passes` beside the
 binary, with the same weights and as many threads.
+`--arithmetics` are those of the binary's --arithmetic, timed in the same rounds and kept as rows of their own, `arithmetic` in
+them being the rounding it is on this machine; of two that are the same here the first is timed.
 Raw timings and the machine's facts go to OUTPUT.json (bench-runs/ by habit). Needs reference/requirements.txt.
 `--render` writes the table of such runs between the document's markers; of two runs of one row the later counts.
 """
@@ -39,6 +42,7 @@ CORES = 2
 BATCH = 8
 LAYOUTS = ("contiguous", "channels_last")
 PROTOCOLS = ("forward", "vjp", "paper", "exact")
+ARITHMETICS = ("fused", "fastest")
 NETWORKS = ("efficientnet-lite0", "dinov2-vits14", "convnext-tiny", "inception-v3-fid", "resnet50")
 SMOOTH = ("dinov2-vits14", "convnext-tiny")
 # What issue 4 asks for, PyTorch's time over ours.
@@ -221,9 +225,9 @@ class Pool:
 # --- the binary and the comparison -----------------------------------------------------------------------------------
 
 
-def binary_seconds(binary, images, folder, network, protocol, weights):
+def binary_seconds(binary, images, folder, network, protocol, weights, arithmetic):
     command = [str(binary), "measure", str(images), "-o", str(folder / "table.parquet"), "--backbone", network]
-    command += ["--protocol", protocol, "--no-cache", "--threads", str(CORES), *weights]
+    command += ["--protocol", protocol, "--arithmetic", arithmetic, "--no-cache", "--threads", str(CORES), *weights]
     (folder / "table.parquet").unlink(missing_ok=True)  # else the run would go on where the last one ended
     started = time.perf_counter()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -233,28 +237,47 @@ def binary_seconds(binary, images, folder, network, protocol, weights):
 class Passes:
     """The example `passes`, kept running so that weights are loaded and memory is warm as in the PyTorch processes."""
 
-    def __init__(self, binary, network, weights, pixels, folder):
+    def __init__(self, binary, network, weights, pixels, folder, arithmetic):
         program = binary.parent / "examples" / "passes"
         if not program.is_file():
             sys.exit(f"{program}: no such program; build it as this script's text says")
         raw = folder / f"{network}.pixels"
         raw.write_bytes(pixels.tobytes())
-        command = [program, network, weights[1] if weights else "-", raw, str(CORES)]
+        command = [program, network, weights[1] if weights else "-", raw, str(CORES), arithmetic]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for protocol in ("forward", "vjp"):
-            self.seconds(protocol)  # warm-up
+        self.arithmetic = self.ask("arithmetic")  # the rounding's name
 
-    def seconds(self, protocol):
-        self.process.stdin.write(protocol + "\n")
+    def warm(self):
+        for protocol in ("forward", "vjp"):
+            self.seconds(protocol)
+
+    def ask(self, question):
+        self.process.stdin.write(question + "\n")
         self.process.stdin.flush()
-        answer = self.process.stdout.readline()
+        answer = self.process.stdout.readline().strip()
         if not answer:
             sys.exit(f"passes ended with status {self.process.wait()}; its message stands above")
-        return float(answer)
+        return answer
+
+    def seconds(self, protocol):
+        return float(self.ask(protocol))
 
     def close(self):
         self.process.stdin.close()
         self.process.wait()
+
+
+def passes_of(arithmetics, *of):
+    """The program for each of them, by its choice; without those whose rounding another has here."""
+    found = {}
+    for choice in arithmetics:
+        passes = Passes(*of, choice)
+        if passes.arithmetic in [other.arithmetic for other in found.values()]:
+            passes.close()
+        else:
+            passes.warm()
+            found[choice] = passes
+    return found
 
 
 def machine():
@@ -301,14 +324,15 @@ def render(files, document):
     rows = {}
     for file in files:
         for row in json.loads(file.read_text())["runs"]:
-            rows[row["network"], row["protocol"]] = row
-    lines = ["| network | work | PyTorch's best, s/image | as | ours, s/image | PyTorch / ours | target | rounds |"]
-    lines.append("|---|---|--:|---|--:|--:|--:|--:|")
-    for key in sorted(rows, key=lambda k: (NETWORKS.index(k[0]), PROTOCOLS.index(k[1]))):
+            # Runs before the choice took the widest there was, and do not say which.
+            rows[row["network"], row["protocol"], row.get("arithmetic", "–")] = row
+    lines = ["| network | work | arithmetic | PyTorch's best, s/image | as | ours, s/image | PyTorch / ours | target | rounds |"]
+    lines.append("|---|---|---|--:|---|--:|--:|--:|--:|")
+    for key in sorted(rows, key=lambda k: (NETWORKS.index(k[0]), PROTOCOLS.index(k[1]), k[2] != "fused", k[2])):
         row = rows[key]
         lines.append(
-            f"| {key[0]} | {key[1]} | {row['pytorch_seconds_per_image']:.4f} | {row['best_pytorch'].removeprefix('pytorch ')} "
-            f"| {row['binary_seconds_per_image']:.4f} | {row['pytorch_over_binary']:.2f} | {TARGETS.get(key, '–')} "
+            f"| {' | '.join(key)} | {row['pytorch_seconds_per_image']:.4f} | {row['best_pytorch'].removeprefix('pytorch ')} "
+            f"| {row['binary_seconds_per_image']:.4f} | {row['pytorch_over_binary']:.2f} | {TARGETS.get(key[:2], '–')} "
             f"| {len(row['seconds']['binary'])} |"
         )
     begin, end = MARKERS
@@ -331,6 +355,7 @@ def main():
     arguments.add_argument("--rounds", type=int, default=3)
     arguments.add_argument("--networks", default=",".join(NETWORKS))
     arguments.add_argument("--protocols", default="paper,exact")
+    arguments.add_argument("--arithmetics", default=",".join(ARITHMETICS))
     arguments.add_argument("--pytorch-only", action="store_true")
     given = arguments.parse_args()
     if not given.pytorch_only and not given.binary.is_file():
@@ -340,6 +365,10 @@ def main():
         sys.exit(f"no benchmark of {', '.join(sorted(unknown))}; there are {', '.join(NETWORKS)}")
     if unknown := set(given.protocols.split(",")) - set(PROTOCOLS):
         sys.exit(f"no benchmark of {', '.join(sorted(unknown))}; there are {', '.join(PROTOCOLS)}")
+
+    arithmetics = given.arithmetics.split(",")
+    if unknown := set(arithmetics) - set(ARITHMETICS):
+        sys.exit(f"no arithmetic {', '.join(sorted(unknown))}; there are {', '.join(ARITHMETICS)}")
 
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -362,43 +391,59 @@ def main():
         for network in networks:
             weights = weights_file(network, folder)
             pixels = crops(side(network))
-            passes = None if given.pytorch_only else Passes(given.binary, network, weights, pixels, folder)
+            ours = {}
+            if not given.pytorch_only:
+                ours = passes_of(arithmetics, given.binary, network, weights, pixels, folder)
             pools = {f"{p}x{CORES // p}": Pool(p, CORES // p, network, pixels) for p in (1, CORES)}
             for protocol in given.protocols.split(","):
                 if protocol == "exact" and network not in SMOOTH:
                     continue  # kinks: refused by the binary, meaningless in PyTorch
-                ours_too = not given.pytorch_only
                 seconds, load = {}, []
+                taken_by_ours = {choice: [] for choice in ours}
                 for _ in range(given.rounds):
                     load.append(os.getloadavg()[0])
                     for name, pool in pools.items():
                         for layout in LAYOUTS:
                             taken = pool.seconds(protocol, layout)
                             seconds.setdefault(f"pytorch {name} {layout}", []).append(taken)
-                    if ours_too:
+                    for choice, passes in ours.items():
                         if protocol in ("forward", "vjp"):
                             taken = passes.seconds(protocol)
                         else:
-                            taken = binary_seconds(given.binary, folder / "images", folder, network, protocol, weights)
-                        seconds.setdefault("binary", []).append(taken)
+                            images = folder / "images"
+                            taken = binary_seconds(given.binary, images, folder, network, protocol, weights, choice)
+                        taken_by_ours[choice].append(taken)
                 medians = {name: statistics.median(times) for name, times in seconds.items()}
-                best = min((n for n in medians if n != "binary"), key=medians.get)
-                row = {"network": network, "protocol": protocol, "load_average": load, "seconds": seconds}
-                row["best_pytorch"] = best
-                row["pytorch_seconds_per_image"] = medians[best] / given.images
-                print(f"{network} {protocol}: {best} {medians[best] / given.images:.3f} s/image", end="")
-                if ours_too:
-                    row["binary_seconds_per_image"] = medians["binary"] / given.images
-                    row["pytorch_over_binary"] = medians[best] / medians["binary"]
-                    print(f", binary {medians['binary'] / given.images:.3f} s/image, ", end="")
-                    print(f"PyTorch / binary = {row['pytorch_over_binary']:.2f}", end="")
-                print("\n    " + ", ".join(f"{n} {m:.2f} s" for n, m in medians.items()), flush=True)
-                result["runs"].append(row)
+                best = min(medians, key=medians.get)
+                of_pytorch = {
+                    "network": network,
+                    "protocol": protocol,
+                    "load_average": load,
+                    "seconds": seconds,
+                    "best_pytorch": best,
+                    "pytorch_seconds_per_image": medians[best] / given.images,
+                }
+                print(f"{network} {protocol}: {best} {medians[best] / given.images:.3f} s/image")
+                for choice, passes in ours.items():
+                    median = statistics.median(taken_by_ours[choice])
+                    row = of_pytorch | {
+                        "arithmetic": passes.arithmetic,
+                        "seconds": seconds | {"binary": taken_by_ours[choice]},
+                        "binary_seconds_per_image": median / given.images,
+                        "pytorch_over_binary": medians[best] / median,
+                    }
+                    print(f"    binary, {passes.arithmetic}: {median / given.images:.3f} s/image, ", end="")
+                    print(f"PyTorch / binary = {row['pytorch_over_binary']:.2f}")
+                    medians[f"binary, {passes.arithmetic}"] = median
+                    result["runs"].append(row)
+                if not ours:
+                    result["runs"].append(of_pytorch)
+                print("    " + ", ".join(f"{n} {m:.2f} s" for n, m in medians.items()), flush=True)
                 given.output.parent.mkdir(parents=True, exist_ok=True)
                 given.output.write_text(json.dumps(result, indent=1) + "\n")
             for pool in pools.values():
                 pool.close()
-            if passes:
+            for passes in ours.values():
                 passes.close()
 
 
