@@ -129,6 +129,9 @@ impl<T: Real> Packed<T> {
     }
 }
 
+/// Columns of B that are packed together where they lie in memory as rows: what is written lies together then.
+const TOGETHER: usize = 8;
+
 /// Packs the `k`×`n` matrix whose element (i, j) is `source[i·row + j·column]`.
 fn pack<T: Real>(isa: Isa, k: usize, n: usize, source: &[T], row: usize, column: usize, data: &mut [T]) {
     assert_eq!(data.len(), packed_len(isa, k, n));
@@ -140,7 +143,17 @@ fn pack<T: Real>(isa: Isa, k: usize, n: usize, source: &[T], row: usize, column:
             if row == 1 && column != 1 {
                 // B is the transpose of rows in memory: walk those rows, not their columns.
                 let panel = &mut data[at..at + (k1 - k0) * nr];
-                for j in 0..width {
+                for j in (0..width / TOGETHER * TOGETHER).step_by(TOGETHER) {
+                    let columns: [&[T]; TOGETHER] =
+                        std::array::from_fn(|l| &source[(n0 + j + l) * column + k0..][..k1 - k0]);
+                    for i in 0..k1 - k0 {
+                        let to = &mut panel[i * nr + j..][..TOGETHER];
+                        for l in 0..TOGETHER {
+                            to[l] = columns[l][i];
+                        }
+                    }
+                }
+                for j in width / TOGETHER * TOGETHER..width {
                     let column = &source[(n0 + j) * column + k0..][..k1 - k0];
                     for (i, &x) in column.iter().enumerate() {
                         panel[i * nr + j] = x;
