@@ -201,8 +201,13 @@ fn cases() -> Vec<(&'static str, Graph)> {
     let qkv = g.add("qkv", op, &[x]).unwrap();
     let part = |input, column| Part { input, column };
     let rule = AttentionRule { heads: 2, dim: 3, query: part(0, 0), key: part(0, 6), value: part(0, 12) };
+    let mut shared = g.clone();
     g.add("attention", Op::Attention(rule), &[qkv]).unwrap();
     all.push(("attention", g));
+    // Keys that are the queries, and values that overlap both.
+    let rule = AttentionRule { heads: 2, dim: 3, query: part(0, 0), key: part(0, 0), value: part(0, 3) };
+    shared.add("attention", Op::Attention(rule), &[qkv]).unwrap();
+    all.push(("attention of shared columns", shared));
     let (mut g, x) = stem(&mut v, 5, Gelu);
     let first = g.add("first", Op::FirstTokens(1), &[x]).unwrap();
     let (q, kv) = (point(&mut v, 5, 6, (1, 1)), point(&mut v, 5, 12, (4, 5)));

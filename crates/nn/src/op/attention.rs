@@ -162,6 +162,13 @@ pub(crate) fn softmax_jet<T: Real, V: Vector<T>>(n: usize, p0: &[T], s1: &mut [T
 }
 
 impl AttentionRule {
+    /// Whether no two of Q, K and V share columns of an input.
+    fn parts_are_apart(&self) -> bool {
+        let width = self.heads * self.dim;
+        let apart = |a: Part, b: Part| a.input != b.input || a.column.abs_diff(b.column) >= width;
+        apart(self.query, self.key) && apart(self.query, self.value) && apart(self.key, self.value)
+    }
+
     fn left<'a, T: Real>(
         &self,
         part: Part,
@@ -279,7 +286,9 @@ impl<T: Real> Rule<T> for AttentionRule {
         let block = block_rows(stride).min(queries);
         let mut dx: Vec<Tensor<T>> = back.shapes.iter().map(|&s| ws.zeroed(s)).collect();
         let (mut again, mut dp) = (ws.pool.take(block * stride), ws.pool.take(block * stride));
-        let add = || Epilogue { accumulate: true, ..Default::default() };
+        // The first gradient of a part overwrites the zeros, unless another part lies in the same place.
+        let apart = self.parts_are_apart();
+        let add = |first: bool| Epilogue { accumulate: !(first && apart), ..Default::default() };
         for head in 0..self.heads {
             let offset = |part: Part| part.column + head * self.dim;
             let v_t = self.pack_part(ws, self.value, &x, 0, head, true);
@@ -304,16 +313,16 @@ impl<T: Real> Rule<T> for AttentionRule {
                 let g = self.pack(ws, &grad.data[g_at..], rows, c, false);
                 let (values, width) = (&mut dx[self.value.input], back.shapes[self.value.input].c);
                 let p_t = Left { data: p, row: 1, column: stride };
-                gemm(isa, keys, p_t, &g, &mut values.data[offset(self.value)..], width, add());
+                gemm(isa, keys, p_t, &g, &mut values.data[offset(self.value)..], width, add(from == 0));
                 ws.pool.give(g.into_buffer());
                 on_vector!(isa, softmax_back::<T>(keys, p, &mut dp[..n]));
                 let (query, width) = (&mut dx[self.query.input], back.shapes[self.query.input].c);
                 let out = &mut query.data[from * width + offset(self.query)..];
-                gemm(isa, rows, Left::rows(&dp[..n], stride), &k, out, width, add());
+                gemm(isa, rows, Left::rows(&dp[..n], stride), &k, out, width, add(true));
                 let packed_q = self.pack(ws, q.data, rows, q.row, false);
                 let (key, width) = (&mut dx[self.key.input], back.shapes[self.key.input].c);
                 let dp_t = Left { data: &dp[..n], row: 1, column: stride };
-                gemm(isa, keys, dp_t, &packed_q, &mut key.data[offset(self.key)..], width, add());
+                gemm(isa, keys, dp_t, &packed_q, &mut key.data[offset(self.key)..], width, add(from == 0));
                 ws.pool.give(packed_q.into_buffer());
             }
             for packed in [Some(v_t), Some(k), k_t].into_iter().flatten() {
