@@ -64,7 +64,7 @@ impl<'a, T: Real> Epilogue<'a, T> {
             Epilogue { bias, biased, residual, accumulate, activation, derivative: derivative1, slope },
             Epilogue {
                 bias,
-                biased: if biased == usize::MAX { biased } else { biased.saturating_sub(at) },
+                biased: biased.saturating_sub(at),
                 residual: residual.map(|r| &r[at..]),
                 accumulate,
                 activation,

@@ -77,7 +77,7 @@ impl Isa {
         }
     }
 
-    /// The set without the tile unit: of it the widest whose bits every x86-64 machine with AVX2 gives.
+    /// This set without the tile unit, whose bits only machines that have one give.
     pub fn without_tiles(self) -> Isa {
         match self {
             #[cfg(target_arch = "x86_64")]

@@ -424,13 +424,9 @@ impl<T: Real> Rule<T> for ConvRule<T> {
         let mut slope = keep_slope.then(|| ws.pool.take(shape.len()));
         let activation = if jet { Activation::Identity } else { self.activation };
         let (window, input) = (self.window, self.input);
-        let (h, w) = covered(window, shape);
-        let pitch = pitch(input.c, window.stride);
-        let inside = window.top == 0 && window.left == 0 && h <= input.h && w <= input.w;
-        let as_it_is = window.is_point() || (inside && pitch == input.c);
         if window.is_point() {
             // One product for all planes: the weights pass by once.
-            let rows = shape.rows();
+            let (rows, left) = (shape.rows(), Left::rows(&x[0].data, self.weight.k()));
             let epilogue = Epilogue {
                 bias: Some(&self.bias),
                 biased: rows * shape.c,
@@ -439,40 +435,36 @@ impl<T: Real> Rule<T> for ConvRule<T> {
                 derivative: slope.as_deref_mut(),
                 ..Default::default()
             };
-            let left = Left::rows(&x[0].data, self.weight.k());
-            gemm_shared(
-                ws.threads,
-                ws.isa,
-                planes * rows,
-                left,
-                &self.weight,
-                &mut y.data,
-                shape.c,
-                epilogue,
-            );
-        }
-        let mut edged = (!as_it_is).then(|| ws.pool.take(h * w * pitch));
-        for p in (0..planes).filter(|_| !window.is_point()) {
-            let epilogue = Epilogue {
-                bias: (p == 0).then_some(&self.bias[..]),
-                residual: self.residual.then(|| x[1].plane(p)),
-                activation,
-                derivative: slope.as_deref_mut(),
-                ..Default::default()
-            };
-            let (image, out) = (x[0].plane(p), y.plane_mut(p));
-            let image = match &mut edged {
-                Some(edged) => {
-                    let corner = (window.top, window.left);
-                    pad(image, input, pitch, corner, (h, w), edged);
-                    Padded { data: edged, w, c: input.c, pitch, top: corner.0, left: corner.1 }
-                }
-                None => Padded { data: image, w: input.w, c: input.c, pitch, top: 0, left: 0 },
-            };
-            self.push((ws.threads, ws.isa), &image, shape, 0..shape.h, out, epilogue);
-        }
-        if let Some(edged) = edged {
-            ws.pool.give(edged);
+            let (threads, m) = (ws.threads, planes * rows);
+            gemm_shared(threads, ws.isa, m, left, &self.weight, &mut y.data, shape.c, epilogue);
+        } else {
+            let (h, w) = covered(window, shape);
+            let pitch = pitch(input.c, window.stride);
+            let inside = window.top == 0 && window.left == 0 && h <= input.h && w <= input.w;
+            let as_it_is = inside && pitch == input.c;
+            let mut edged = (!as_it_is).then(|| ws.pool.take(h * w * pitch));
+            for p in 0..planes {
+                let epilogue = Epilogue {
+                    bias: (p == 0).then_some(&self.bias[..]),
+                    residual: self.residual.then(|| x[1].plane(p)),
+                    activation,
+                    derivative: slope.as_deref_mut(),
+                    ..Default::default()
+                };
+                let (image, out) = (x[0].plane(p), y.plane_mut(p));
+                let image = match &mut edged {
+                    Some(edged) => {
+                        let corner = (window.top, window.left);
+                        pad(image, input, pitch, corner, (h, w), edged);
+                        Padded { data: edged, w, c: input.c, pitch, top: corner.0, left: corner.1 }
+                    }
+                    None => Padded { data: image, w: input.w, c: input.c, pitch, top: 0, left: 0 },
+                };
+                self.push((ws.threads, ws.isa), &image, shape, 0..shape.h, out, epilogue);
+            }
+            if let Some(edged) = edged {
+                ws.pool.give(edged);
+            }
         }
         if jet && self.activation != Activation::Identity {
             jet_in_place(ws.isa, self.activation, &mut y);

@@ -167,6 +167,7 @@ impl Panel {
     pub(super) fn left(&self) -> usize {
         self.rows - self.done
     }
+
     /// Splits up to `rows` more rows of tiles.
     ///
     /// # Safety
