@@ -1,11 +1,12 @@
-//! Time of a forward pass, of a forward pass with the input gradient, and of a jet, one image on one core.
+//! Time of a forward pass, of a forward pass with the input gradient, and of a jet, on one core.
 //!
-//!     cargo bench -p anomaly-score-nn --bench networks -- [--profile] [--rounds 9] [NAME …]
+//!     cargo bench -p anomaly-score-nn --bench networks -- [--profile] [--layers] [--images 1] [--rounds 9] [NAME …]
 //!
 //! NAME: a fixture of `fixtures/network` (default: the two networks users start with), whose weights are generated;
 //! `NAME@PX` runs it on images of that size, which only networks of convolutions can do.
 //! Each line: images/s, GF/s of multiply-adds, and their share of the FMA peak measured in the same run.
-//! `--profile` lists the operators by their share of the time.
+//! `--profile` lists the operators by their share of the time, `--layers` the layers; `--images` is how many a pass takes
+//! (jets one).
 
 mod common;
 #[allow(dead_code, reason = "the tests need more of it")]
@@ -32,7 +33,7 @@ enum Pass {
 struct Bench {
     network: Network<f32>,
     workspace: Workspace<f32>,
-    image: Vec<f32>,
+    images: Vec<Vec<f32>>,
     direction: Vec<f32>,
     cotangent: Vec<f32>,
 }
@@ -40,13 +41,14 @@ struct Bench {
 impl Bench {
     fn run(&mut self, pass: Pass) {
         let (net, ws) = (&self.network, &mut self.workspace);
+        let images: Vec<&[f32]> = self.images.iter().map(|x| &x[..]).collect();
         match pass {
-            Pass::Forward => drop(net.forward(ws, &self.image)),
+            Pass::Forward => drop(net.forward_at(ws, &images, 0)),
             Pass::Saving | Pass::Gradient => {
-                let (_, tape) = net.forward_saving(ws, &self.image);
-                net.vjp(ws, tape, &self.cotangent);
+                let (_, tape) = net.forward_saving_at(ws, &images, 0);
+                net.vjp_of(ws, tape, &vec![&self.cotangent[..]; images.len()]);
             }
-            Pass::Jet => drop(net.jet(ws, &self.image, &self.direction).expect("a smooth network")),
+            Pass::Jet => drop(net.jet(ws, images[0], &self.direction).expect("a smooth network")),
         }
     }
 
@@ -57,18 +59,20 @@ impl Bench {
         let mut times = vec![Vec::new(); steps];
         for _ in 0..rounds {
             let (net, ws) = (&self.network, &mut self.workspace);
+            let images: Vec<&[f32]> = self.images.iter().map(|x| &x[..]).collect();
+            let cotangents = vec![&self.cotangent[..]; images.len()];
             let seconds = match pass {
                 Pass::Gradient => {
-                    let (_, tape) = net.forward_saving(ws, &self.image);
+                    let (_, tape) = net.forward_saving_at(ws, &images, 0);
                     ws.clock.on(common::thread_seconds);
-                    net.vjp(ws, tape, &self.cotangent);
+                    net.vjp_of(ws, tape, &cotangents);
                     ws.clock.off(steps)
                 }
                 Pass::Saving => {
                     ws.clock.on(common::thread_seconds);
-                    let (_, tape) = net.forward_saving(ws, &self.image);
+                    let (_, tape) = net.forward_saving_at(ws, &images, 0);
                     let seconds = ws.clock.off(steps);
-                    net.vjp(ws, tape, &self.cotangent);
+                    net.vjp_of(ws, tape, &cotangents);
                     seconds
                 }
                 _ => {
@@ -85,7 +89,7 @@ impl Bench {
 
 fn main() {
     let mut names = Vec::new();
-    let (mut profile, mut by_layer, mut rounds) = (false, false, 9);
+    let (mut profile, mut by_layer, mut rounds, mut count) = (false, false, 9, 1);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -93,6 +97,7 @@ fn main() {
             "--profile" => profile = true,
             "--layers" => by_layer = true,
             "--rounds" => rounds = arguments.next().and_then(|n| n.parse().ok()).expect("--rounds N"),
+            "--images" => count = arguments.next().and_then(|n| n.parse().ok()).expect("--images N"),
             name => names.push(name.to_owned()),
         }
     }
@@ -109,12 +114,12 @@ fn main() {
         }
         let network = Network::<f32>::new(&support::graph(&case));
         let stream = |name: &str, len| support::generated(name, len, 0.0, 1.0);
-        let image = support::generated("bench image", network.input_len(), 0.5, 0.5);
+        let image = |i| support::generated(&format!("bench image {i}"), network.input_len(), 0.5, 0.5);
         let mut bench = Bench {
             workspace: network.workspace(),
             direction: stream("bench direction", network.input_len()),
             cotangent: stream("bench cotangent", network.feature_len()),
-            image,
+            images: (0..count).map(image).collect(),
             network,
         };
         let flops: usize = bench.network.steps().map(|s| s.flops).sum();
@@ -125,7 +130,8 @@ fn main() {
             if pass == Pass::Jet && !smooth {
                 continue;
             }
-            let seconds = median_seconds(rounds, || bench.run(pass));
+            let images = if pass == Pass::Jet { 1 } else { count };
+            let seconds = median_seconds(rounds, || bench.run(pass)) / images as f64;
             // A jet multiplies three planes by weights but six pairs of planes by each other.
             let work = if pass == Pass::Jet {
                 bench.network.steps().map(|s| s.flops * if s.kind == "attention" { times } else { 3 }).sum()
@@ -148,9 +154,11 @@ fn main() {
             if pass == Pass::Jet && !smooth {
                 continue;
             }
-            let seconds = bench.profile(pass, rounds);
+            let images = if pass == Pass::Jet { 1 } else { count };
+            let seconds: Vec<f64> =
+                bench.profile(pass, rounds).into_iter().map(|s| s / images as f64).collect();
             let total: f64 = seconds.iter().sum();
-            println!("{name}, {what}: {:.2} ms in steps", 1e3 * total);
+            println!("{name}, {what}: {:.2} ms an image in steps", 1e3 * total);
             let mut kinds: BTreeMap<String, (f64, usize)> = BTreeMap::new();
             for (i, (step, s)) in bench.network.steps().zip(&seconds).enumerate() {
                 let key = if by_layer {

@@ -1,4 +1,4 @@
-//! Times single passes of a backbone, one image a thread: the engine's side of `benches/against_pytorch.py`.
+//! Times passes of a backbone, over as many images a thread as measuring takes: the engine's side of `benches/against_pytorch.py`.
 //!
 //!     cargo build --release -p anomaly-score --example passes
 //!     passes BACKBONE WEIGHTS|- PIXELS THREADS fused|fastest
@@ -36,6 +36,7 @@ fn main() -> Result<(), Failure> {
         .chunks_exact(network.input_len())
         .map(|image| image.iter().map(|&b| f32::from(b) / 255.0).collect())
         .collect();
+    let images: Vec<&[f32]> = images.iter().map(|image| &image[..]).collect();
     let cotangent = vec![1.0; network.feature_len()];
     let mut workspaces: Vec<_> = (0..threads.parse::<usize>()?.max(1)).map(|_| network.workspace()).collect();
     for line in std::io::stdin().lock().lines() {
@@ -48,17 +49,20 @@ fn main() -> Result<(), Failure> {
             }
             other => return Err(format!("expected forward, vjp or arithmetic, found {other:?}").into()),
         };
+        let share = images.len().div_ceil(workspaces.len());
+        let together = network.images_of_a_pass(0, gradient).min(share);
+        let batches: Vec<&[&[f32]]> = images.chunks(together).collect();
         let next = AtomicUsize::new(0);
         let started = Instant::now();
         std::thread::scope(|scope| {
             for workspace in &mut workspaces {
                 scope.spawn(|| {
-                    while let Some(image) = images.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    while let Some(images) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
                         if gradient {
-                            let (_, tape) = network.forward_saving(workspace, image);
-                            network.vjp(workspace, tape, &cotangent);
+                            let (_, tape) = network.forward_saving_at(workspace, images, 0);
+                            network.vjp_of(workspace, tape, &vec![&cotangent[..]; images.len()]);
                         } else {
-                            network.forward(workspace, image);
+                            network.forward_at(workspace, images, 0);
                         }
                     }
                 });

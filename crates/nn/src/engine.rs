@@ -27,12 +27,19 @@ use crate::op::{Back, Rule, Saved, Slope};
 use crate::pass::merge::{Merged, Neighbours, Work};
 use crate::pass::{Known, Reduced};
 use crate::real::Real;
-use crate::tensor::{Gradients, Shape, Tensor, Workspace};
+use crate::tensor::{Gradients, Planes, Shape, Tensor, Workspace};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes of weights up to which a network keeps those of its vjp beside those of its forward pass, once they are asked for.
 /// Larger networks transpose a layer's weights each time: measuring with a ViT-B takes about 4 % longer for it, and 400 MB less.
 const KEPT_TWICE: usize = 256 << 20;
+
+/// Bytes that the tape of several images may take, a thread.
+const TAPES: usize = 120 << 20;
+/// Floating-point operations of a pass over several images: some tenths of a second, after which a run that is to stop can.
+const LONGEST: usize = 48_000_000_000;
+/// Most images of a pass. Weights pass by for all of them at once; from then on that is a small part of the time.
+const MOST_IMAGES: usize = 8;
 
 struct Step<T: Real> {
     info: StepInfo,
@@ -131,12 +138,23 @@ struct Plan {
     steps: Vec<Planned>,
     /// Nodes whose values a vjp reads.
     kept: Vec<bool>,
+    /// Values of an image's tape.
+    tape_len: usize,
+    /// Floating-point operations of a forward pass.
+    flops: usize,
+    /// Whether some step takes one image at a time.
+    one_image: bool,
 }
 
 impl Plan {
-    fn of_steps<T: Real>(steps: &[Step<T>], Outlined { chosen, outputs }: Outlined, nodes: usize) -> Self {
+    fn of_steps<T: Real>(steps: &[Step<T>], Outlined { chosen, outputs }: Outlined, shapes: &[Shape]) -> Self {
+        let nodes = shapes.len();
         let mut kept = vec![false; nodes];
         let mut read = vec![false; nodes];
+        let run = || chosen.iter().map(|&i| &steps[i]);
+        let flops = run().map(|s| s.info.flops).sum();
+        let one_image = run().any(|s| s.rule.takes_one_image());
+        let saved: usize = run().map(|s| s.rule.saved_len(shapes[s.output])).sum();
         outputs.iter().for_each(|&n| read[n] = true);
         let mut uses = vec![0; nodes];
         chosen.iter().flat_map(|&i| &steps[i].inputs).chain(&outputs).for_each(|&n| uses[n] += 1);
@@ -160,7 +178,18 @@ impl Plan {
             planned.push(Planned { step, done, slope_of });
         }
         planned.reverse();
-        Plan { outputs, steps: planned, kept }
+        let kept_len: usize = shapes.iter().zip(&kept).filter(|(_, kept)| **kept).map(|(s, _)| s.len()).sum();
+        Plan { outputs, steps: planned, kept, tape_len: saved + kept_len, flops, one_image }
+    }
+
+    /// Images of one pass, at least 1; `saving` a tape of numbers of `size` bytes.
+    fn images(&self, saving: Option<usize>) -> usize {
+        if self.one_image {
+            return 1;
+        }
+        let by_time = LONGEST / self.flops.max(1);
+        let by_memory = saving.map_or(usize::MAX, |size| TAPES / (self.tape_len * size).max(1));
+        by_time.min(by_memory).clamp(1, MOST_IMAGES)
     }
 }
 
@@ -184,6 +213,7 @@ pub struct Network<T: Real> {
 pub struct Tape<T: Real> {
     /// Which output.
     output: usize,
+    images: usize,
     values: Vec<Option<Tensor<T>>>,
     saved: Vec<Saved<T>>,
 }
@@ -213,7 +243,7 @@ impl<T: Real> Network<T> {
         let weights: usize = outlines.iter().map(|o| o.work.weights()).sum();
         let steps: Vec<Step<T>> = outlines.into_iter().map(|o| o.compile(isa)).collect();
         let shapes = known.shapes().to_vec();
-        let plan = |outlined: Outlined| Plan::of_steps(&steps, outlined, shapes.len());
+        let plan = |outlined: Outlined| Plan::of_steps(&steps, outlined, &shapes);
         let (joint, single) = (plan(joint), single.into_iter().map(plan).collect());
         let keeps_transposes = weights * size_of::<T>() <= KEPT_TWICE;
         Network { isa, steps, shapes, joint, single, kink, keeps_transposes }
@@ -249,49 +279,75 @@ impl<T: Real> Network<T> {
         self.shapes[self.joint.outputs[output]].len()
     }
 
+    /// How many images one pass to output `output` does well to take: the weights pass by once for all. 1 where an operator
+    /// takes one at a time; fewer where a pass takes long, or where its tape, if it is `saving` one, is large.
+    pub fn images_of_a_pass(&self, output: usize, saving: bool) -> usize {
+        self.single[output].images(saving.then_some(size_of::<T>()))
+    }
+
     /// The feature of image `x` (height × width × 3, in [0, 1]).
     ///
     /// # Panics
     /// If `x` has another length than [`Network::input_len`].
     pub fn forward(&self, ws: &mut Workspace<T>, x: &[T]) -> Vec<T> {
-        self.forward_at(ws, x, 0)
+        self.forward_at(ws, &[x], 0).swap_remove(0)
     }
 
-    /// The feature of output `output`; nothing behind it is computed.
-    pub fn forward_at(&self, ws: &mut Workspace<T>, x: &[T], output: usize) -> Vec<T> {
-        self.run(ws, &self.single[output], &[x], None).swap_remove(0)
+    /// The feature of output `output` of every image, in passes of several; nothing behind it is computed.
+    pub fn forward_at(&self, ws: &mut Workspace<T>, images: &[&[T]], output: usize) -> Vec<Vec<T>> {
+        let plan = &self.single[output];
+        let pass = |images| self.run(ws, plan, (Planes::Images, images), None).swap_remove(0);
+        images.chunks(plan.images(None)).flat_map(pass).collect()
     }
 
-    /// The features of all outputs, in one pass.
-    pub fn features(&self, ws: &mut Workspace<T>, x: &[T]) -> Vec<Vec<T>> {
-        self.run(ws, &self.joint, &[x], None)
+    /// The features of all outputs, of every image: a list of the images' for each output.
+    pub fn features(&self, ws: &mut Workspace<T>, images: &[&[T]]) -> Vec<Vec<Vec<T>>> {
+        let mut all: Vec<Vec<Vec<T>>> = self.single.iter().map(|_| Vec::new()).collect();
+        for images in images.chunks(self.joint.images(None)) {
+            let some = self.run(ws, &self.joint, (Planes::Images, images), None);
+            all.iter_mut().zip(some).for_each(|(all, some)| all.extend(some));
+        }
+        all
     }
 
     /// The feature, and what [`Network::vjp`] needs.
     pub fn forward_saving(&self, ws: &mut Workspace<T>, x: &[T]) -> (Vec<T>, Tape<T>) {
-        self.forward_saving_at(ws, x, 0)
+        let (mut features, tape) = self.forward_saving_at(ws, &[x], 0);
+        (features.swap_remove(0), tape)
     }
 
-    /// The feature of output `output`, and what [`Network::vjp`] needs.
-    pub fn forward_saving_at(&self, ws: &mut Workspace<T>, x: &[T], output: usize) -> (Vec<T>, Tape<T>) {
+    /// The feature of output `output` of every image, and what [`Network::vjp_of`] needs, in one pass.
+    ///
+    /// # Panics
+    /// If there are several images, but [`Network::images_of_a_pass`] is 1.
+    pub fn forward_saving_at(
+        &self,
+        ws: &mut Workspace<T>,
+        images: &[&[T]],
+        output: usize,
+    ) -> (Vec<Vec<T>>, Tape<T>) {
+        let plan = &self.single[output];
+        assert!(images.len() == 1 || !plan.one_image, "an operator takes one image at a time");
         let mut tape = Tape {
             output,
+            images: images.len(),
             values: (0..self.shapes.len()).map(|_| None).collect(),
             saved: (0..self.steps.len()).map(|_| None).collect(),
         };
-        let feature = self.run(ws, &self.single[output], &[x], Some(&mut tape)).swap_remove(0);
-        (feature, tape)
+        let features = self.run(ws, plan, (Planes::Images, images), Some(&mut tape)).swap_remove(0);
+        (features, tape)
     }
 
+    /// The planes of all outputs.
     fn run(
         &self,
         ws: &mut Workspace<T>,
         plan: &Plan,
-        planes: &[&[T]],
+        (kind, planes): (Planes, &[&[T]]),
         mut tape: Option<&mut Tape<T>>,
-    ) -> Vec<Vec<T>> {
+    ) -> Vec<Vec<Vec<T>>> {
         let mut values: Vec<Option<Tensor<T>>> = (0..self.shapes.len()).map(|_| None).collect();
-        let mut input = ws.tensor(self.shapes[0], planes.len());
+        let mut input = ws.tensor(self.shapes[0], kind, planes.len());
         for (p, plane) in planes.iter().enumerate() {
             input.plane_mut(p).copy_from_slice(plane);
         }
@@ -322,7 +378,10 @@ impl<T: Real> Network<T> {
                 tape.saved[*i] = saved;
             }
         }
-        let read = |&n: &NodeId| values[n].as_ref().expect("some step gives each output").data.to_vec();
+        let read = |&n: &NodeId| {
+            let value = values[n].as_ref().expect("some step gives each output");
+            (0..planes.len()).map(|p| value.plane(p).to_vec()).collect()
+        };
         let features = plan.outputs.iter().map(read).collect();
         for &n in &plan.outputs {
             let value = values[n].take();
@@ -332,16 +391,28 @@ impl<T: Real> Network<T> {
     }
 
     /// The gradient of ⟨feature, `cotangent`⟩ towards the pixels, laid out as the input; the feature is that of the
-    /// output the tape was made for.
-    pub fn vjp(&self, ws: &mut Workspace<T>, mut tape: Tape<T>, cotangent: &[T]) -> Vec<T> {
+    /// output the tape was made for, of one image.
+    pub fn vjp(&self, ws: &mut Workspace<T>, tape: Tape<T>, cotangent: &[T]) -> Vec<T> {
+        self.vjp_of(ws, tape, &[cotangent]).swap_remove(0)
+    }
+
+    /// [`Network::vjp`] for every image of the tape, with a cotangent each.
+    ///
+    /// # Panics
+    /// If there are not as many cotangents as images.
+    pub fn vjp_of(&self, ws: &mut Workspace<T>, mut tape: Tape<T>, cotangents: &[&[T]]) -> Vec<Vec<T>> {
+        assert_eq!(cotangents.len(), tape.images, "one cotangent an image");
         let plan = &self.single[tape.output];
         let output = plan.outputs[0];
         let mut gradients = Gradients {
+            images: tape.images,
             slots: (0..self.shapes.len()).map(|_| None).collect(),
             pulled: vec![false; self.shapes.len()],
         };
-        let mut seed = ws.tensor(self.shapes[output], 1);
-        seed.data.copy_from_slice(cotangent);
+        let mut seed = ws.tensor(self.shapes[output], Planes::Images, tape.images);
+        for (p, cotangent) in cotangents.iter().enumerate() {
+            seed.plane_mut(p).copy_from_slice(cotangent);
+        }
         gradients.slots[output] = Some(seed);
         for planned in plan.steps.iter().rev() {
             let i = planned.step;
@@ -377,9 +448,9 @@ impl<T: Real> Network<T> {
             ws.pool.give(value.data);
         }
         let gradient = gradients.slots[0].take().expect("every network reads its input");
-        let result = gradient.data.to_vec();
+        let results = (0..tape.images).map(|p| gradient.plane(p).to_vec()).collect();
         ws.pool.give(gradient.data);
-        result
+        results
     }
 
     /// The jet of t ↦ feature(x + t·direction) at t = 0: value, first and second derivative.
@@ -422,13 +493,9 @@ impl<T: Real> Network<T> {
     ) -> Result<Vec<[Vec<T>; 3]>> {
         self.smooth()?;
         let zeros = vec![T::ZERO; x.len()];
-        let split = |mut all: Vec<T>| {
-            let len = all.len() / 3;
-            let second = all.split_off(2 * len);
-            let first = all.split_off(len);
-            [all, first, second]
-        };
-        Ok(self.run(ws, plan, &[x, direction, &zeros], None).into_iter().map(split).collect())
+        let jet = |planes: Vec<Vec<T>>| planes.try_into().expect("a jet has three planes");
+        let jets = self.run(ws, plan, (Planes::Jet, &[x, direction, &zeros]), None);
+        Ok(jets.into_iter().map(jet).collect())
     }
 
     /// Whether jets can pass.

@@ -1,4 +1,4 @@
-//! Activations: rows of channels, and their jets.
+//! Activations: rows of channels, of one image or several, and their jets.
 
 use crate::buffer::{Buffer, Pool};
 use crate::kernel::isa::Isa;
@@ -43,19 +43,39 @@ impl std::fmt::Display for Shape {
     }
 }
 
-/// One activation, or its jet: plane 0 holds the values, plane 1 the first and plane 2 the
-/// second derivatives along a line; planes follow each other in memory, each row-major.
+/// What the planes of a [`Tensor`] are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planes {
+    /// The values of one image each.
+    Images,
+    /// The values of one image, their first and their second derivatives along a line.
+    Jet,
+}
+
+/// An activation of one image or several, or the jet of one; planes follow each other in memory, each row-major.
 pub struct Tensor<T: Real> {
     /// Shape of one plane.
     pub shape: Shape,
+    /// What the planes are.
+    pub kind: Planes,
     /// All planes.
     pub data: Buffer<T>,
 }
 
 impl<T: Real> Tensor<T> {
-    /// 1 for plain values, 3 for a second-order jet.
+    /// Number of images, or 3 for a second-order jet.
     pub fn planes(&self) -> usize {
         self.data.len() / self.shape.len().max(1)
+    }
+
+    /// Whether the planes are derivatives of one another.
+    pub fn is_jet(&self) -> bool {
+        self.kind == Planes::Jet
+    }
+
+    /// Whether plane `p` holds values, not derivatives: what is constant is added there.
+    pub fn holds_values(&self, p: usize) -> bool {
+        p == 0 || self.kind == Planes::Images
     }
 
     /// Plane `p`.
@@ -130,17 +150,25 @@ impl<T: Real> Workspace<T> {
     }
 
     /// `planes` planes of `shape`, to be overwritten.
-    pub(crate) fn tensor(&mut self, shape: Shape, planes: usize) -> Tensor<T> {
-        Tensor { shape, data: self.pool.take(shape.len() * planes) }
+    pub(crate) fn tensor(&mut self, shape: Shape, kind: Planes, planes: usize) -> Tensor<T> {
+        Tensor { shape, kind, data: self.pool.take(shape.len() * planes) }
     }
 
-    pub(crate) fn zeroed(&mut self, shape: Shape) -> Tensor<T> {
-        Tensor { shape, data: self.pool.take_zeroed(shape.len()) }
+    /// Planes of `shape`, of the kind and number of those of `other`, to be overwritten.
+    pub(crate) fn like(&mut self, other: &Tensor<T>, shape: Shape) -> Tensor<T> {
+        self.tensor(shape, other.kind, other.planes())
+    }
+
+    /// The same, of zeros.
+    pub(crate) fn zeros_like(&mut self, other: &Tensor<T>, shape: Shape) -> Tensor<T> {
+        Tensor { shape, kind: other.kind, data: self.pool.take_zeroed(shape.len() * other.planes()) }
     }
 }
 
 /// Gradients on their way back, one slot a node.
 pub struct Gradients<T: Real> {
+    /// Planes of each.
+    pub(crate) images: usize,
     pub(crate) slots: Vec<Option<Tensor<T>>>,
     /// Nodes whose gradient is multiplied by the slope of their activation already.
     pub(crate) pulled: Vec<bool>,
@@ -171,7 +199,7 @@ impl<T: Real> Gradients<T> {
     pub(crate) fn open(&mut self, ws: &mut Workspace<T>, node: usize, shape: Shape) -> (Tensor<T>, bool) {
         match self.slots[node].take() {
             Some(tensor) => (tensor, false),
-            None => (ws.tensor(shape, 1), true),
+            None => (ws.tensor(shape, Planes::Images, self.images), true),
         }
     }
 }

@@ -443,6 +443,45 @@ fn instruction_sets_agree() {
     }
 }
 
+/// A pass over several images gives what each gives alone, to the bit, whatever multiplies, also where threads share them.
+#[test]
+fn images_of_one_pass_do_not_meet() {
+    let team = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    let mut several = 0;
+    for (name, graph) in cases() {
+        for isa in Isa::available() {
+            let net = Network::<f32>::with_isa(&graph, isa);
+            let mut ws = net.workspace();
+            let mut v = Values(8);
+            let images: Vec<Vec<f32>> = (0..3).map(|_| v.f32(net.input_len(), 0.5)).collect();
+            let images: Vec<&[f32]> = images.iter().map(|x| &x[..]).collect();
+            let cotangents: Vec<Vec<f32>> = (0..3).map(|_| v.f32(net.feature_len(), 1.0)).collect();
+            let cotangents: Vec<&[f32]> = cotangents.iter().map(|c| &c[..]).collect();
+            let (mut features, mut gradients) = (Vec::new(), Vec::new());
+            for (x, cotangent) in images.iter().zip(&cotangents) {
+                let (feature, tape) = net.forward_saving(&mut ws, x);
+                features.push(feature);
+                gradients.push(net.vjp(&mut ws, tape, cotangent));
+            }
+            assert!(net.forward_at(&mut ws, &images, 0) == features, "{name}, {isa:?}: forward");
+            if net.images_of_a_pass(0, true) == 1 {
+                continue;
+            }
+            several += 1;
+            for threads in [1, 3] {
+                ws.threads = threads;
+                let (found, pulled) = team.install(|| {
+                    let (found, tape) = net.forward_saving_at(&mut ws, &images, 0);
+                    (found, net.vjp_of(&mut ws, tape, &cotangents))
+                });
+                assert!(found == features, "{name}, {isa:?}, {threads} threads: forward, saving");
+                assert!(pulled == gradients, "{name}, {isa:?}, {threads} threads: gradient");
+            }
+        }
+    }
+    assert!(several >= 15 * Isa::available().len(), "only {several} networks take several images");
+}
+
 #[test]
 fn a_piecewise_linear_layer_is_named() {
     let (graph, _) = stem(&mut Values(1), 4, Activation::Relu);
@@ -552,7 +591,7 @@ fn taps_agree_with_the_network_cut_off_there() {
     let mut ws = joint.workspace();
     let mut v = Values(4);
     let (x, d) = (v.f32(joint.input_len(), 0.5), v.f32(joint.input_len(), 1.0));
-    let features = joint.features(&mut ws, &x);
+    let features = joint.features(&mut ws, &[&x]);
     let jets = joint.jets(&mut ws, &x, &d).unwrap();
     for (i, layer) in layers.iter().enumerate() {
         let mut alone = build(2);
@@ -560,11 +599,11 @@ fn taps_agree_with_the_network_cut_off_there() {
         let alone = Network::<f32>::new(&alone);
         let mut own = alone.workspace();
         let expected = alone.forward(&mut own, &x);
-        assert_eq!(features[i], expected, "{layer:?}");
-        assert_eq!(joint.forward_at(&mut ws, &x, i), expected, "{layer:?}");
+        assert_eq!(features[i][0], expected, "{layer:?}");
+        assert_eq!(joint.forward_at(&mut ws, &[&x], i)[0], expected, "{layer:?}");
         assert_eq!(joint.feature_len_at(i), expected.len());
         let cotangent = Values(5).f32(expected.len(), 1.0);
-        let tape = joint.forward_saving_at(&mut ws, &x, i).1;
+        let tape = joint.forward_saving_at(&mut ws, &[&x], i).1;
         let found = joint.vjp(&mut ws, tape, &cotangent);
         let tape = alone.forward_saving(&mut own, &x).1;
         assert_eq!(found, alone.vjp(&mut own, tape, &cotangent), "{layer:?}");

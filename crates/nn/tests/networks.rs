@@ -127,13 +127,14 @@ fn taps_agree_with_pytorch() {
         let x = image(&case);
         let plane = x.len() / 3;
         let planar = |i: usize| (i % plane) * 3 + i / plane;
-        let together = net.features(&mut ws, &x);
+        let together = net.features(&mut ws, &[&x]);
         for (output, tap) in taps.iter().enumerate() {
             let label = format!("{name}: {}", tap["name"]);
-            let (feature, tape) = net.forward_saving_at(&mut ws, &x, output);
+            let (mut features, tape) = net.forward_saving_at(&mut ws, &[&x], output);
+            let feature = features.swap_remove(0);
             assert_eq!(feature.len() as u64, tap["length"].as_u64().unwrap(), "{label}");
             // The same bits alone, where less may be computed, and with all others.
-            assert!(feature == together[output], "{label}: alone and together");
+            assert!(feature == together[output][0], "{label}: alone and together");
             let cotangent =
                 generated(&format!("cotangent.{}", tap["name"].as_str().unwrap()), feature.len(), 0.0, 1.0);
             let gradient = net.vjp(&mut ws, tape, &cotangent);

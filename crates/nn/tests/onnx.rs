@@ -132,7 +132,7 @@ fn layers_agree_with_pytorch() {
         imported.graph.read_at(&asked).unwrap();
         let net = Network::<f32>::new(&imported.graph);
         for (i, layer) in names.iter().enumerate() {
-            let found = net.forward_at(&mut net.workspace(), &image::<f32>(&case), i);
+            let found = net.forward_at(&mut net.workspace(), &[&image::<f32>(&case)], i).swap_remove(0);
             let found: Vec<f64> = found.iter().map(|v| f64::from(*v)).collect();
             let error = relative(&found, &numbers(&expected[*layer]));
             assert!(error < 5e-6, "{name}: {layer} off by {error:e}");

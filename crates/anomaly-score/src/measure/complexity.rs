@@ -4,7 +4,7 @@ use nn::real::Real;
 use rand_chacha::rand_core::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use super::{Measurer, distance, norm};
+use super::{Measurer, Subject, by_image, distance, norm};
 use crate::Result;
 use crate::stats::counter_rng;
 use crate::table::Noise;
@@ -16,7 +16,7 @@ const PROBE: f64 = 1.0 / 32.0;
 
 impl<T: Real> Measurer<'_, T> {
     /// n: the direction, of unit L2 length over the whole image, laid out as the image.
-    pub(super) fn direction(&self, len: usize, content_hash: &[u8; 32]) -> Vec<f64> {
+    fn direction(&self, len: usize, content_hash: &[u8; 32]) -> Vec<f64> {
         let mut rng = counter_rng(self.seed, "measure/direction", content_hash);
         let mut n: Vec<f64> = match self.constants.noise {
             Noise::Gaussian => (0..len).map(|_| StandardNormal.sample(&mut rng)).collect(),
@@ -27,38 +27,80 @@ impl<T: Real> Measurer<'_, T> {
         n
     }
 
-    /// The features of `outputs` at x_t = clamp(x + t·ε·n, 0, 1).
-    fn features_at(&mut self, x: &[T], n: &[f64], t: f64, outputs: &[usize]) -> Vec<Vec<T>> {
-        let step = t * self.constants.epsilon;
-        let moved: Vec<T> =
-            x.iter().zip(n).map(|(x, n)| T::of((x.f64() + step * n).clamp(0.0, 1.0))).collect();
-        self.features(&moved, outputs)
+    /// n of each image.
+    fn directions(&self, images: &[Subject<T>]) -> Vec<Vec<f64>> {
+        images.iter().map(|image| self.direction(image.pixels.len(), image.content_hash)).collect()
     }
 
-    /// M(x), C and noise floor at each of `outputs` (no output twice) by the K steps of the paper, features in T,
-    /// angles in f64. All outputs share one path.
+    /// M(x), C and noise floor of each image at each of `outputs` (no output twice) by the K steps of the paper.
+    pub(super) fn path_complexity(&mut self, images: &[Subject<T>], outputs: &[usize]) -> Vec<Vec<Bend<T>>> {
+        let directions = self.directions(images);
+        let lines: Vec<_> = images.iter().zip(&directions).map(|(i, n)| (i.pixels, &n[..])).collect();
+        self.path_complexity_along(&lines, outputs)
+    }
+
+    /// M(x) and C of each image at each of `outputs` from the second derivative.
+    pub(super) fn curvature(
+        &mut self,
+        images: &[Subject<T>],
+        outputs: &[usize],
+    ) -> Result<Vec<Vec<Bend<T>>>> {
+        let directions = self.directions(images);
+        images.iter().zip(&directions).map(|(i, n)| self.curvature_along(i.pixels, n, outputs)).collect()
+    }
+
+    /// [`Measurer::path_complexity`] along `lines`, (x, n) each: features in T at x_t = clamp(x + t·ε·n, 0, 1), angles in
+    /// f64. All outputs share one path.
     ///
     /// The noise floor is the angle that rounding alone makes: the second difference of the
     /// feature over a stretch too short for the network to bend, as long as C's own second
     /// difference would be if the path were straight, over the mean step ‖v_k‖. Rounding adds to
     /// the true angle as √(true² + floor²).
-    pub(super) fn path_complexity(&mut self, x: &[T], n: &[f64], outputs: &[usize]) -> Vec<Bend<T>> {
+    pub(super) fn path_complexity_along(
+        &mut self,
+        lines: &[(&[T], &[f64])],
+        outputs: &[usize],
+    ) -> Vec<Vec<Bend<T>>> {
         let steps = self.constants.steps;
         let middle = steps / 2;
-        let mut paths: Vec<Vec<Vec<T>>> = outputs.iter().map(|_| Vec::new()).collect();
-        for k in 0..=steps {
-            let features = self.features_at(x, n, f64::from(k), outputs);
-            paths.iter_mut().zip(features).for_each(|(path, feature)| path.push(feature));
+        let probes = [f64::from(middle) - PROBE, f64::from(middle) + PROBE];
+        let times: Vec<f64> = (0..=steps).map(f64::from).chain(probes).collect();
+        let points: Vec<_> = lines.iter().flat_map(|&line| times.iter().map(move |&t| (line, t))).collect();
+        let pass = outputs.iter().map(|&o| self.network.images_of_a_pass(o, false)).min().unwrap_or(1);
+        let mut features = Vec::with_capacity(points.len());
+        for points in points.chunks(pass) {
+            let moved: Vec<Vec<T>> = points
+                .iter()
+                .map(|&((x, n), t)| {
+                    let step = t * self.constants.epsilon;
+                    x.iter().zip(n).map(|(x, n)| T::of((x.f64() + step * n).clamp(0.0, 1.0))).collect()
+                })
+                .collect();
+            let moved: Vec<&[T]> = moved.iter().map(|x| &x[..]).collect();
+            features.extend(self.features(&moved, outputs));
         }
-        let before = self.features_at(x, n, f64::from(middle) - PROBE, outputs);
-        let after = self.features_at(x, n, f64::from(middle) + PROBE, outputs);
-        let probes = before.iter().zip(&after);
-        paths.into_iter().zip(probes).map(|(path, (b, a))| bend(path, middle as usize, b, a)).collect()
+        let mut features = features.into_iter();
+        let bends = |_| {
+            let path: Vec<Vec<Vec<T>>> = features.by_ref().take(times.len()).collect();
+            let mut paths = by_image(outputs.len(), path);
+            let of_output = |path: &mut Vec<Vec<T>>| {
+                let (after, before) = (path.pop(), path.pop());
+                let probed = "two probes end the path";
+                bend(std::mem::take(path), middle as usize, &before.expect(probed), &after.expect(probed))
+            };
+            paths.iter_mut().map(of_output).collect()
+        };
+        lines.iter().map(bends).collect()
     }
 
-    /// M(x) and C at each of `outputs` from the second derivative: ε·‖P g″‖/‖g′‖ with g(t) = M(x + t·n̂), P the
+    /// [`Measurer::curvature`] along n: ε·‖P g″‖/‖g′‖ with g(t) = M(x + t·n̂), P the
     /// projection orthogonal to g′. n̂ is n without the entries that point out of the box.
-    pub(super) fn curvature(&mut self, x: &[T], n: &[f64], outputs: &[usize]) -> Result<Vec<Bend<T>>> {
+    pub(super) fn curvature_along(
+        &mut self,
+        x: &[T],
+        n: &[f64],
+        outputs: &[usize],
+    ) -> Result<Vec<Bend<T>>> {
         let inside: Vec<T> = x
             .iter()
             .zip(n)

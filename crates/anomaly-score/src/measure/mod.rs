@@ -1,4 +1,4 @@
-//! From one image to its complexity, vulnerability and anomaly score, and from a source of
+//! From images to their complexity, vulnerability and anomaly score, and from a source of
 //! images to a table of them.
 
 mod complexity;
@@ -46,7 +46,16 @@ impl Measured {
     }
 }
 
-/// Measures images one at a time: a network, this thread's memory, and the settings.
+/// An image to measure.
+#[derive(Clone, Copy)]
+pub struct Subject<'a, T = f32> {
+    /// px × px × 3 (H W C) in [0, 1]; what lies outside is clipped, unless only features are asked for.
+    pub pixels: &'a [T],
+    /// SHA-256 of the decoded pixels. It keys the random numbers.
+    pub content_hash: &'a [u8; 32],
+}
+
+/// Measures images: a network, this thread's memory, and the settings.
 ///
 /// Runs are in f32; f64 serves to check them.
 pub struct Measurer<'a, T: Real = f32> {
@@ -73,6 +82,14 @@ impl<'a, T: Real> Measurer<'a, T> {
 }
 
 impl Measurer<'_> {
+    /// How many images [`Measurer::measure`] does well to be given at once, at least 1: the network's weights then pass by once
+    /// for all of them. Results do not depend on it.
+    pub fn images_at_once(&self) -> usize {
+        let saving = self.protocol != Protocol::FeaturesOnly;
+        let images = |output| self.network.images_of_a_pass(output, saving);
+        (0..self.network.outputs()).map(images).min().unwrap_or(1)
+    }
+
     /// Lets `threads` threads of a rayon pool share each image from now on; [`Measurer::measure`] is then to be called
     /// inside `ThreadPool::install`. Results do not depend on it.
     pub fn share(&mut self, threads: usize) {
@@ -84,20 +101,14 @@ impl Measurer<'_> {
         });
     }
 
-    /// Measures one image at each of `outputs` of the network, no output twice: one number set an output, in their
-    /// order. The outputs share the path of C; V takes an attack of its own for each.
+    /// Measures `images` at each of `outputs` of the network, no output twice: for each image one number set an output, in
+    /// their order. The outputs share the path of C; V takes an attack of its own for each.
     ///
-    /// `x`: px × px × 3 (H W C) in [0, 1]; what lies outside is clipped, unless only features are asked for. `content_hash` keys the random numbers, so that a
-    /// result depends on the image, the layer and the seed alone, not on the other outputs.
+    /// A result depends on the image, the layer and the seed alone, not on the other images and outputs.
     ///
     /// # Errors
     /// The engine's, for a network without second derivative under `exact`.
-    pub fn measure(
-        &mut self,
-        x: &[f32],
-        content_hash: &[u8; 32],
-        outputs: &[usize],
-    ) -> Result<Vec<Measured>> {
+    pub fn measure(&mut self, images: &[Subject], outputs: &[usize]) -> Result<Vec<Vec<Measured>>> {
         if self.protocol == Protocol::FeaturesOnly {
             let only = |feature| Measured {
                 feature,
@@ -106,29 +117,37 @@ impl Measurer<'_> {
                 vulnerability: None,
                 restart_spread: None,
             };
-            return Ok(self.features(x, outputs).into_iter().map(only).collect());
+            let pixels: Vec<&[f32]> = images.iter().map(|image| image.pixels).collect();
+            let features = self.features(&pixels, outputs).into_iter();
+            return Ok(features.map(|of_one| of_one.into_iter().map(only).collect()).collect());
         }
         // The method is defined on [0, 1]; a resampler that reproduces its tool may overshoot.
-        let x = &x.iter().map(|v| v.clamp(0.0, 1.0)).collect::<Vec<_>>();
-        let n = self.direction(x.len(), content_hash);
+        let clipped: Vec<Vec<f32>> =
+            images.iter().map(|i| i.pixels.iter().map(|v| v.clamp(0.0, 1.0)).collect()).collect();
+        let images: Vec<Subject> = std::iter::zip(images, &clipped)
+            .map(|(image, pixels)| Subject { pixels, content_hash: image.content_hash })
+            .collect();
         let beside = if self.protocol == Protocol::Exact { None } else { self.beside.take() };
         let (bends, attacks) = match beside {
             None => {
                 let bends = match self.protocol {
-                    Protocol::Exact => self.curvature(x, &n, outputs)?,
-                    _ => self.path_complexity(x, &n, outputs),
+                    Protocol::Exact => self.curvature(&images, outputs)?,
+                    _ => self.path_complexity(&images, outputs),
                 };
-                let features: Vec<&[f32]> = bends.iter().map(|b| &b.feature[..]).collect();
-                let attacks = self.attacks(x, &features, content_hash, outputs)?;
+                let features: Vec<Vec<&[f32]>> =
+                    bends.iter().map(|of_one| of_one.iter().map(|b| &b.feature[..]).collect()).collect();
+                let attacks = self.attacks(&images, &features, outputs)?;
                 (bends, attacks)
             }
             Some(mut beside) => {
                 // The passes along the path need nothing of the attack, whose own steps wait for each other.
-                let features = self.features(x, outputs);
-                let features: Vec<&[f32]> = features.iter().map(|f| &f[..]).collect();
+                let pixels: Vec<&[f32]> = images.iter().map(|image| image.pixels).collect();
+                let features = self.features(&pixels, outputs);
+                let features: Vec<Vec<&[f32]>> =
+                    features.iter().map(|of_one| of_one.iter().map(|f| &f[..]).collect()).collect();
                 let (bends, attacks) = rayon::join(
-                    || beside.path_complexity(x, &n, outputs),
-                    || self.attacks(x, &features, content_hash, outputs),
+                    || beside.path_complexity(&images, outputs),
+                    || self.attacks(&images, &features, outputs),
                 );
                 self.beside = Some(beside);
                 (bends, attacks?)
@@ -141,34 +160,50 @@ impl Measurer<'_> {
             vulnerability: Some(strongest),
             restart_spread: (self.constants.restarts > 1).then_some(strongest - weakest),
         };
-        Ok(bends.into_iter().zip(attacks).map(together).collect())
+        let of_one = |(bends, attacks): (Vec<Bend<f32>>, Vec<(f64, f64)>)| {
+            bends.into_iter().zip(attacks).map(together).collect()
+        };
+        Ok(bends.into_iter().zip(attacks).map(of_one).collect())
     }
 
-    /// (strongest, weakest) V at each of `outputs`, whose features of the undisturbed image are given.
+    /// For each image (strongest, weakest) V at each of `outputs`, whose features of the undisturbed image are given.
     fn attacks(
         &mut self,
-        x: &[f32],
-        features: &[&[f32]],
-        content_hash: &[u8; 32],
+        images: &[Subject],
+        features: &[Vec<&[f32]>],
         outputs: &[usize],
-    ) -> Result<Vec<(f64, f64)>> {
-        let attack =
-            |(&output, feature): (&usize, &&[f32])| self.vulnerability(x, feature, content_hash, output);
-        outputs.iter().zip(features).map(attack).collect()
+    ) -> Result<Vec<Vec<(f64, f64)>>> {
+        let mut all: Vec<Vec<(f64, f64)>> = images.iter().map(|_| Vec::new()).collect();
+        for (i, &output) in outputs.iter().enumerate() {
+            let features: Vec<&[f32]> = features.iter().map(|of_one| of_one[i]).collect();
+            let found = self.vulnerability(images, &features, output)?;
+            all.iter_mut().zip(found).for_each(|(all, v)| all.push(v));
+        }
+        Ok(all)
     }
 }
 
 impl<T: Real> Measurer<'_, T> {
-    /// M(x) at each of `outputs`, no output twice, in one pass.
-    fn features(&mut self, x: &[T], outputs: &[usize]) -> Vec<Vec<T>> {
-        match *outputs {
-            [output] => vec![self.network.forward_at(&mut self.workspace, x, output)],
+    /// M(x) of each image at each of `outputs`, no output twice.
+    fn features(&mut self, images: &[&[T]], outputs: &[usize]) -> Vec<Vec<Vec<T>>> {
+        let by_output = match *outputs {
+            [output] => vec![self.network.forward_at(&mut self.workspace, images, output)],
             _ => {
-                let mut all = self.network.features(&mut self.workspace, x);
+                let mut all = self.network.features(&mut self.workspace, images);
                 outputs.iter().map(|&o| std::mem::take(&mut all[o])).collect()
             }
-        }
+        };
+        by_image(images.len(), by_output)
     }
+}
+
+/// What is listed by output and then by image, by image and then by output.
+fn by_image<A>(images: usize, by_output: Vec<Vec<A>>) -> Vec<Vec<A>> {
+    let mut all: Vec<Vec<A>> = (0..images).map(|_| Vec::with_capacity(by_output.len())).collect();
+    for of_output in by_output {
+        all.iter_mut().zip(of_output).for_each(|(all, one)| all.push(one));
+    }
+    all
 }
 
 /// Euclidean norm, summed in f64.

@@ -1,5 +1,5 @@
-//! A source of images becomes a table: one thread reads, the others decode and measure, one
-//! image a thread, and every row is on disk before the next begins.
+//! A source of images becomes a table: one thread reads, the others decode and measure, each a few
+//! images at once, and their rows are on disk before the next begin.
 
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, PoisonError};
 
-use super::{Measured, Measurer};
+use super::{Measured, Measurer, Subject};
 use crate::backbone::Backbone;
 use crate::image::{Limits, Picture, Preprocessing, Raw, Source, Unreadable, decode};
 use crate::table::{
@@ -105,16 +105,16 @@ pub fn measure(
     let share = options.threads / wanted.len().max(1);
     let run = Run { source, backbone, options, writers: &writers, share };
     let (send, receive) = sync_channel(options.threads);
-    let receive = Mutex::new(receive);
+    let queue = Queue { items: Mutex::new((receive, wanted.len())), threads: options.threads.max(1) };
     let read = std::thread::scope(|scope| {
         for _ in 0..options.threads.max(1) {
             scope.spawn(|| {
-                if let Err(e) = run.work(&receive, &halted) {
+                if let Err(e) = run.work(&queue, &halted) {
                     abort.store(true, Ordering::Relaxed);
                     lock(&failure).get_or_insert(e);
                 }
                 // Emptying the channel lets the reader see the stop.
-                while halted() && next(&receive).is_some() {}
+                while halted() && !queue.next(1).is_empty() {}
             });
         }
         // The channel closes with this closure, which ends the workers.
@@ -163,9 +163,37 @@ fn suspend(writers: Vec<Writer>) -> Result<Vec<PathBuf>> {
 
 type Item = (usize, std::result::Result<Raw, Unreadable>);
 
-/// The next image, or `None` when there are no more.
-fn next(receive: &Mutex<Receiver<Item>>) -> Option<Item> {
-    lock(receive).recv().ok()
+/// What was read and nobody works on yet.
+struct Queue {
+    /// It, and how many images are left to be taken.
+    items: Mutex<(Receiver<Item>, usize)>,
+    /// Threads that take of it.
+    threads: usize,
+}
+
+impl Queue {
+    /// The next images, up to `most`, but no more than leave as many for every thread; none when there are no more.
+    fn next(&self, most: usize) -> Vec<Item> {
+        let mut items = lock(&self.items);
+        let (receive, left) = &mut *items;
+        let count = left.div_ceil(self.threads).clamp(1, most);
+        let taken: Vec<Item> = receive.iter().take(count).collect();
+        *left = left.saturating_sub(taken.len());
+        taken
+    }
+}
+
+/// Why an image is skipped that should not have been.
+const FAULT: &str = "a fault of this program while measuring the image; please report it";
+
+/// An image that is read, and what is missing of it.
+struct Read<'a> {
+    path: &'a str,
+    picture: Picture,
+    content_hash: [u8; 32],
+    /// Layers.
+    missing: Vec<usize>,
+    input: Vec<f32>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -184,43 +212,60 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// One worker: measures images until there are none, the run is halted, or a row cannot be kept.
-    fn work(&self, receive: &Mutex<Receiver<Item>>, halted: &dyn Fn() -> bool) -> Result<()> {
+    fn work(&self, queue: &Queue, halted: &dyn Fn() -> bool) -> Result<()> {
         let mut measurer = Measurer::new(self.backbone.network(), &self.options.protocol, self.options.seed)?;
+        let most = measurer.images_at_once();
         let mut team = None;
         while !halted() {
-            let Some((index, raw)) = next(receive) else { break };
+            let items = queue.next(most);
+            if items.is_empty() {
+                break;
+            }
             if self.share > 1 && team.is_none() {
                 // Without a team the image is measured by this thread alone, to the same bits.
                 team = rayon::ThreadPoolBuilder::new().num_threads(self.share).build().ok();
                 measurer.share(team.as_ref().map_or(1, rayon::ThreadPool::current_num_threads));
             }
-            let path = self.source.entries()[index].path();
-            let picture = raw.and_then(|raw| decode(&raw, &Limits::default()));
-            let progress = match picture {
-                Err(reason) => self.skip(path, reason.to_string(), 0..self.backbone.network().outputs()),
-                Ok(picture) => self.image(&mut measurer, team.as_ref(), path, &picture)?,
-            };
-            (self.options.progress)(progress);
+            let mut images = Vec::with_capacity(items.len());
+            for (index, raw) in items {
+                match self.read(index, raw)? {
+                    Ok(image) => images.push(image),
+                    Err(progress) => (self.options.progress)(progress),
+                }
+            }
+            while let Some(first) = images.first() {
+                let missing = first.missing.clone();
+                let (alike, others) = images.into_iter().partition(|image| image.missing == missing);
+                self.images(&mut measurer, team.as_ref(), alike)?;
+                images = others;
+            }
         }
         Ok(())
     }
 
     /// Notes for `layers` that the image cannot be measured.
-    fn skip(&self, path: &str, reason: String, layers: impl IntoIterator<Item = usize>) -> Progress {
+    fn skip(&self, path: &str, reason: &str, layers: impl IntoIterator<Item = usize>) -> Progress {
         let mut writers = lock(self.writers);
         for layer in layers {
-            writers[layer].skip(Skipped { path: path.to_owned(), reason: reason.clone() });
+            writers[layer].skip(Skipped { path: path.to_owned(), reason: reason.to_owned() });
         }
         Progress::Skipped
     }
 
-    fn image(
+    /// Image `index` of the source ready to be measured, or what became of it.
+    fn read(
         &self,
-        measurer: &mut Measurer,
-        team: Option<&rayon::ThreadPool>,
-        path: &str,
-        picture: &Picture,
-    ) -> Result<Progress> {
+        index: usize,
+        raw: std::result::Result<Raw, Unreadable>,
+    ) -> Result<std::result::Result<Read<'_>, Progress>> {
+        let path = self.source.entries()[index].path();
+        let picture = match raw.and_then(|raw| decode(&raw, &Limits::default())) {
+            Ok(picture) => picture,
+            Err(reason) => {
+                let layers = 0..self.backbone.network().outputs();
+                return Ok(Err(self.skip(path, &reason.to_string(), layers)));
+            }
+        };
         let content_hash = picture.content_hash();
         let mut missing = Vec::new();
         for (layer, writer) in lock(self.writers).iter_mut().enumerate() {
@@ -229,34 +274,64 @@ impl Run<'_> {
             }
         }
         if missing.is_empty() {
-            return Ok(Progress::Known);
+            return Ok(Err(Progress::Known));
         }
+        let input = catch_unwind(AssertUnwindSafe(|| self.options.preprocessing.apply(&picture)));
+        Ok(match input {
+            Ok(input) => Ok(Read { path, picture, content_hash, missing, input }),
+            Err(_) => Err(self.skip(path, FAULT, missing)),
+        })
+    }
+
+    /// Measures images of which the same is missing.
+    fn images(
+        &self,
+        measurer: &mut Measurer,
+        team: Option<&rayon::ThreadPool>,
+        images: Vec<Read>,
+    ) -> Result<()> {
+        let Some(Read { missing, .. }) = images.first() else { return Ok(()) };
+        let subjects: Vec<Subject> = images
+            .iter()
+            .map(|image| Subject { pixels: &image.input, content_hash: &image.content_hash })
+            .collect();
         let measured = catch_unwind(AssertUnwindSafe(|| {
-            let input = self.options.preprocessing.apply(picture);
-            let mut measure = || measurer.measure(&input, &content_hash, &missing);
+            let mut measure = || measurer.measure(&subjects, missing);
             match team {
                 Some(team) => team.install(&mut measure),
                 None => measure(),
             }
         }));
-        let measured = match measured {
-            Ok(measured) => measured?,
-            Err(_) => {
-                let problem = "a fault of this program while measuring the image; please report it";
-                return Ok(self.skip(path, problem.into(), missing));
+        match measured {
+            Ok(measured) => {
+                for (image, measured) in images.into_iter().zip(measured?) {
+                    (self.options.progress)(self.keep(image, measured)?);
+                }
             }
-        };
+            // One of them is at fault: the others are measured by themselves.
+            Err(_) if images.len() > 1 => {
+                for image in images {
+                    self.images(measurer, team, vec![image])?;
+                }
+            }
+            Err(_) => (self.options.progress)(self.skip(images[0].path, FAULT, missing.clone())),
+        }
+        Ok(())
+    }
+
+    /// Appends what was measured to the tables.
+    fn keep(&self, image: Read, measured: Vec<Measured>) -> Result<Progress> {
+        let Read { path, picture, content_hash, missing, .. } = image;
         let finite = |m: &Measured| {
             m.vulnerability.is_none_or(f64::is_finite) && m.feature.iter().all(|v| v.is_finite())
         };
         if !measured.iter().all(finite) {
-            let problem = "the backbone gives values that are not finite";
-            return Ok(self.skip(path, problem.into(), missing));
+            return Ok(self.skip(path, "the backbone gives values that are not finite", missing));
         }
         for (layer, measured) in missing.into_iter().zip(measured) {
             let row = Row {
                 path: path.to_owned(),
-                measurement: self.measurement(picture, &content_hash, measured),
+                measurement: self.measurement(&picture, &content_hash, measured),
             };
             lock(self.writers)[layer].append(&row)?;
         }

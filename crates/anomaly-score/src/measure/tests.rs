@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use self::support::{channels_last, generated, graph, numbers, read};
 use super::complexity::Bend;
-use super::{FEATURES_ONLY, Measurer, protocol};
+use super::vulnerability::Target;
+use super::{FEATURES_ONLY, Measured, Measurer, Subject, protocol};
 
 #[path = "../../../nn/tests/support/mod.rs"]
 mod support;
@@ -37,6 +38,11 @@ fn image(case: &Value, network: &Value) -> Image {
     Image { pixels: channels_last(&pixels), direction, start: wide(stream("start")) }
 }
 
+/// One image measured by itself.
+fn measure(measurer: &mut Measurer, pixels: &[f32], hash: u8, outputs: &[usize]) -> Vec<Measured> {
+    measurer.measure(&[Subject { pixels, content_hash: &[hash; 32] }], outputs).unwrap().swap_remove(0)
+}
+
 fn close(found: f64, expected: f64, tolerance: f64, what: &str) {
     assert!((found / expected - 1.0).abs() < tolerance, "{what}: {found} for {expected}");
 }
@@ -57,9 +63,9 @@ fn check<T: Real>(name: &str, protocol_name: &str, c_tolerance: f64, v_tolerance
         let constants = protocol(protocol_name);
         let mut measurer = Measurer::new(&network, &constants, 0).unwrap();
         let bends = if protocol_name == "exact" {
-            measurer.curvature(&x, &image.direction, &[0]).unwrap()
+            measurer.curvature_along(&x, &image.direction, &[0]).unwrap()
         } else {
-            measurer.path_complexity(&x, &image.direction, &[0])
+            measurer.path_complexity_along(&[(&x, &image.direction)], &[0]).swap_remove(0)
         };
         let Bend { feature, complexity, .. } = &bends[0];
         let what = |key: &str| format!("{name}, {protocol_name}, {}: {key}", case["image"]["name"]);
@@ -67,8 +73,9 @@ fn check<T: Real>(name: &str, protocol_name: &str, c_tolerance: f64, v_tolerance
         for (j, expected) in numbers(&expected[v_key]).into_iter().enumerate().skip(1) {
             let constants = crate::table::ProtocolSettings { attack_steps: j as u32, ..constants.clone() };
             let mut measurer = Measurer::new(&network, &constants, 0).unwrap();
-            let v = measurer.attack(&x, feature, &image.start, 0).unwrap();
-            close(v, expected, v_tolerance, &what(&format!("{v_key}[{j}]")));
+            let target = Target { pixels: &x, feature, start: image.start.clone() };
+            let v = measurer.attack(&[target], 0).unwrap();
+            close(v[0], expected, v_tolerance, &what(&format!("{v_key}[{j}]")));
         }
     }
 }
@@ -114,7 +121,10 @@ fn noise_floor_says_how_much_of_c_is_rounding() {
         let image = image(case, &network_case);
         let mut measurer = Measurer::new(&network, &constants, 0).unwrap();
         let Bend { complexity, noise_floor: floor, .. } =
-            measurer.path_complexity(&image.pixels, &image.direction, &[0]).swap_remove(0);
+            measurer
+                .path_complexity_along(&[(&image.pixels, &image.direction)], &[0])
+                .swap_remove(0)
+                .swap_remove(0);
         let true_c = case["float64"]["complexity"].as_f64().unwrap();
         let rounding = (complexity.unwrap().powi(2) - true_c.powi(2)).sqrt();
         let ratio = floor.unwrap() / rounding;
@@ -145,7 +155,7 @@ fn a_still_feature_has_no_complexity() {
     for name in ["paper", "exact"] {
         let constants = protocol(name);
         let mut measurer = Measurer::new(&network, &constants, 0).unwrap();
-        let measured = measurer.measure(&[0.5; 48], &[7; 32], &[0]).unwrap().swap_remove(0);
+        let measured = measure(&mut measurer, &[0.5; 48], 7, &[0]).swap_remove(0);
         assert_eq!(
             (measured.complexity, measured.anomaly_score_i(), measured.vulnerability),
             (None, None, Some(0.0))
@@ -168,14 +178,14 @@ fn layers_measured_together_give_what_each_gives_alone() {
     for name in ["paper", "official-code"] {
         let constants = protocol(name);
         let mut measurer = Measurer::new(&joint, &constants, 5).unwrap();
-        let together = measurer.measure(&x, &[3; 32], &[0, 1, 2]).unwrap();
+        let together = measure(&mut measurer, &x, 3, &[0, 1, 2]);
         assert_eq!(
-            measurer.measure(&x, &[3; 32], &[2, 0]).unwrap(),
+            measure(&mut measurer, &x, 3, &[2, 0]),
             [together[2].clone(), together[0].clone()]
         );
         for (layer, expected) in layers.iter().zip(&together) {
             let alone = network(&[*layer]);
-            let found = Measurer::new(&alone, &constants, 5).unwrap().measure(&x, &[3; 32], &[0]).unwrap();
+            let found = measure(&mut Measurer::new(&alone, &constants, 5).unwrap(), &x, 3, &[0]);
             assert_eq!(found[0], *expected, "{layer:?}");
         }
     }
@@ -196,8 +206,8 @@ fn a_shared_image_gives_what_one_thread_gives() {
         let mut shared = Measurer::new(&network, &constants, 5).unwrap();
         shared.share(3);
         for outputs in [&[0, 1][..], &[1]] {
-            let found = team.install(|| shared.measure(&x, &[3; 32], outputs)).unwrap();
-            assert_eq!(found, alone.measure(&x, &[3; 32], outputs).unwrap(), "{name} {outputs:?}");
+            let found = team.install(|| measure(&mut shared, &x, 3, outputs));
+            assert_eq!(found, measure(&mut alone, &x, 3, outputs), "{name} {outputs:?}");
         }
     }
 }
@@ -211,8 +221,41 @@ fn overshoot_is_clipped_for_the_method_and_kept_for_features() {
     assert_ne!(wild, clipped);
     let measured = |name: &str, x: &[f32]| {
         let constants = protocol(name);
-        Measurer::new(&network, &constants, 0).unwrap().measure(x, &[1; 32], &[0]).unwrap().swap_remove(0)
+        measure(&mut Measurer::new(&network, &constants, 0).unwrap(), x, 1, &[0]).swap_remove(0)
     };
     assert_eq!(measured("paper", &wild), measured("paper", &clipped));
     assert_ne!(measured(FEATURES_ONLY, &wild).feature, measured(FEATURES_ONLY, &clipped).feature);
+}
+
+/// Images measured together give what each gives alone, to the bit: more of them than a pass takes, at several layers.
+#[test]
+fn images_measured_together_give_what_each_gives_alone() {
+    for (network, px, layers, protocols) in [
+        ("resnet20-cifar", 32, &[("layer1.2", None), ("layer3.2", Some(Pool::Std))][..], &["paper"][..]),
+        ("dinov2-vits14-56", 56, &[], &["paper", "exact", FEATURES_ONLY]),
+    ] {
+        let mut graph = graph(&read(&format!("network/{network}.json")));
+        if !layers.is_empty() {
+            graph.read_at(layers).unwrap();
+        }
+        let network = Network::<f32>::new(&graph);
+        let images: Vec<Vec<f32>> =
+            (0..11).map(|i| generated(&format!("together {i}"), px * px * 3, 0.5, 0.4)).collect();
+        let hashes: Vec<[u8; 32]> = (0..11).map(|i| [i; 32]).collect();
+        let subjects: Vec<Subject> = images
+            .iter()
+            .zip(&hashes)
+            .map(|(pixels, content_hash)| Subject { pixels, content_hash })
+            .collect();
+        let outputs: Vec<usize> = (0..network.outputs()).collect();
+        for name in protocols {
+            let constants = protocol(name);
+            let mut measurer = Measurer::new(&network, &constants, 5).unwrap();
+            assert!((2..11).contains(&measurer.images_at_once()), "{}", measurer.images_at_once());
+            let together = measurer.measure(&subjects, &outputs).unwrap();
+            for (i, (image, found)) in images.iter().zip(together).enumerate() {
+                assert_eq!(found, measure(&mut measurer, image, i as u8, &outputs), "{name}, image {i}");
+            }
+        }
+    }
 }

@@ -1,17 +1,21 @@
-//! The left-hand side of a convolution's product, read where the image lies: row i holds what the kernel sees at
+//! The left-hand side of a convolution's product, read where the images lie: row i holds what the kernel sees at
 //! output i, and no patch is copied.
 
 use crate::kernel::gemm::{Source, prefetch_row};
 use crate::kernel::vector::Vector;
 use crate::real::Real;
 
-/// Patches of an image that contains its padding.
+/// Patches of images of one size that contain their padding.
 #[derive(Clone, Copy)]
 pub(crate) struct Patches<'a, T> {
-    /// The image, from the first patch on.
-    pub(crate) image: &'a [T],
+    /// The images, from the first patch on.
+    pub(crate) data: &'a [T],
+    /// Rows of patches in an image.
+    pub(crate) height: usize,
     /// Patches in a row.
     pub(crate) width: usize,
+    /// From an image to the next.
+    pub(crate) image: Distance,
     /// From a row of patches to the next.
     pub(crate) row: Distance,
     /// From a patch to its neighbour.
@@ -33,19 +37,30 @@ pub(crate) struct Distance {
 }
 
 impl<T: Real> Patches<'_, T> {
-    /// Where patches `i0..i0 + R` begin, given the distances between rows and between neighbours.
+    /// Where patches `i0..i0 + R` begin, given the distances between images, between rows and between neighbours.
     #[inline(always)]
-    fn starts<const R: usize>(self, i0: usize, row: usize, column: usize) -> [usize; R] {
+    fn starts<const R: usize>(self, i0: usize, [image, row, column]: [usize; 3]) -> [usize; R] {
         let (mut y, mut x) = (i0 / self.width, i0 % self.width);
+        let mut plane = y / self.height;
+        y %= self.height;
         let mut at = [0; R];
         for i in 0..R {
-            at[i] = y * row + x * column;
+            at[i] = plane * image + y * row + x * column;
             x += 1;
             if x == self.width {
                 (y, x) = (y + 1, 0);
             }
+            if y == self.height {
+                (plane, y) = (plane + 1, 0);
+            }
         }
         at
+    }
+
+    /// [`Patches::starts`] in the images.
+    #[inline(always)]
+    fn from<const R: usize>(self, i0: usize) -> [usize; R] {
+        self.starts(i0, [self.image.from, self.row.from, self.column.from])
     }
 
     /// Where term `k` of a patch lies.
@@ -58,23 +73,26 @@ impl<T: Real> Patches<'_, T> {
 
 impl<T: Real> Source<T> for Patches<'_, T> {
     fn fits(self, m: usize, k: usize) -> bool {
-        // No row of patches begins behind the last, no patch of a row behind the furthest.
-        let (rows, columns) = ((m - 1) / self.width, self.width.min(m) - 1);
-        rows * self.row.from + columns * self.column.from + self.term(k - 1) < self.image.len()
+        // No image begins behind the last, no row of patches behind the last of an image, no patch of a row behind the
+        // furthest.
+        let images = (m - 1) / (self.height * self.width);
+        let (rows, columns) = (((m - 1) / self.width).min(self.height - 1), self.width.min(m) - 1);
+        let last = images * self.image.from + rows * self.row.from + columns * self.column.from;
+        last + self.term(k - 1) < self.data.len()
             && self.run <= self.beside
             && self.runs * self.beside <= self.below
     }
 
     #[inline(always)]
     fn places<const R: usize>(self, i0: usize) -> [usize; R] {
-        self.starts(i0, self.row.to, self.column.to)
+        self.starts(i0, [self.image.to, self.row.to, self.column.to])
     }
 
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     unsafe fn row(self, i: usize, k0: usize, depth: usize, room: *mut T) -> *const T {
-        let [start] = self.starts::<1>(i, self.row.from, self.column.from);
-        let from = self.image.as_ptr().wrapping_add(start);
+        let [start] = self.from::<1>(i);
+        let from = self.data.as_ptr().wrapping_add(start);
         if k0 % self.run + depth <= self.run {
             return from.wrapping_add(self.term(k0));
         }
@@ -91,7 +109,8 @@ impl<T: Real> Source<T> for Patches<'_, T> {
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
     fn pitch(self) -> Option<usize> {
-        None
+        let (row, image) = (self.width * self.column.to, self.height * self.row.to);
+        (self.row.to == row && self.image.to == image).then_some(self.column.to)
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -109,8 +128,8 @@ impl<T: Real> Source<T> for Patches<'_, T> {
         b: *const T,
         depth: usize,
     ) -> [[V; N]; R] {
-        let starts = self.starts::<R>(i0, self.row.from, self.column.from);
-        let mut rows = [self.image.as_ptr(); R];
+        let starts = self.from::<R>(i0);
+        let mut rows = [self.data.as_ptr(); R];
         for i in 0..R {
             rows[i] = rows[i].wrapping_add(starts[i]);
         }

@@ -332,12 +332,12 @@ impl<T: Real> Rule<T> for ActivationRule {
         shape: Shape,
         save: bool,
     ) -> (Tensor<T>, Saved<T>) {
-        let mut y = ws.tensor(shape, inputs[0].planes());
+        let mut y = ws.like(inputs[0], shape);
         y.data.copy_from_slice(&inputs[0].data);
-        if y.planes() > 1 {
+        if y.is_jet() {
             jet_in_place(ws.isa, self.0, &mut y);
         } else if save && !self.0.slope_from_output() {
-            let mut slope = ws.pool.take(shape.len());
+            let mut slope = ws.pool.take(y.data.len());
             activate_with_slope(ws.isa, self.0, &mut y.data, &mut slope);
             return (y, Some(slope));
         } else {

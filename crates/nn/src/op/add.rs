@@ -14,7 +14,7 @@ impl<T: Real> Rule<T> for Add {
         shape: Shape,
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
-        let mut y = ws.tensor(shape, x[0].planes());
+        let mut y = ws.like(x[0], shape);
         for ((y, a), b) in y.data.iter_mut().zip(x[0].data.iter()).zip(x[1].data.iter()) {
             *y = *a + *b;
         }
@@ -22,7 +22,7 @@ impl<T: Real> Rule<T> for Add {
     }
 
     fn vjp(&self, ws: &mut Workspace<T>, grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>) {
-        let mut copy = ws.tensor(grad.shape, 1);
+        let mut copy = ws.like(&grad, grad.shape);
         copy.data.copy_from_slice(&grad.data);
         into.add(ws, back.nodes[0], copy);
         into.add(ws, back.nodes[1], grad);

@@ -18,12 +18,13 @@ impl<T: Real> Rule<T> for Affine<T> {
         shape: Shape,
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
-        let mut y = ws.tensor(shape, x[0].planes());
+        let mut y = ws.like(x[0], shape);
         for p in 0..x[0].planes() {
+            let values = x[0].holds_values(p);
             let rows = y.plane_mut(p).chunks_exact_mut(shape.c).zip(x[0].plane(p).chunks_exact(shape.c));
             for (y, x) in rows {
                 for c in 0..shape.c {
-                    let shift = if p == 0 { self.shift[c] } else { T::ZERO };
+                    let shift = if values { self.shift[c] } else { T::ZERO };
                     y[c] = self.scale[c] * x[c] + shift;
                 }
             }

@@ -220,29 +220,33 @@ impl<T: Real> Rule<T> for AttentionRule {
         shape: Shape,
         save: bool,
     ) -> (Tensor<T>, Saved<T>) {
-        let planes = x[0].planes();
+        let mut y = ws.like(x[0], shape);
+        // Planes that belong together: all of a jet, one of several images.
+        let (planes, images) = if y.is_jet() { (y.planes(), 1) } else { (1, y.planes()) };
         let (queries, keys) = (shape.rows(), x[self.key.input].shape.rows());
-        let mut y = ws.tensor(shape, planes);
         let (isa, len, stride) = (ws.isa, shape.len(), row_len(keys));
         let block = block_rows(stride).min(queries);
         // Saved, the probabilities of all heads follow each other; else each block overwrites the last.
         let saved_len = self.heads * queries * stride;
-        let mut saved = (save && saved_len <= SAVED).then(|| ws.pool.take(saved_len));
+        let mut saved = (save && saved_len <= SAVED).then(|| ws.pool.take(images * saved_len));
         let mut scores: Vec<_> = (0..planes).map(|_| ws.pool.take(block * stride)).collect();
-        for head in 0..self.heads {
-            let k: Vec<_> = (0..planes).map(|p| self.pack_part(ws, self.key, x, p, head, true)).collect();
-            let v: Vec<_> = (0..planes).map(|p| self.pack_part(ws, self.value, x, p, head, false)).collect();
+        for (image, head) in (0..images).flat_map(|i| (0..self.heads).map(move |h| (i, h))) {
+            let packs = |ws: &mut Workspace<T>, part, transpose| -> Vec<_> {
+                (0..planes).map(|p| self.pack_part(ws, part, x, image + p, head, transpose)).collect()
+            };
+            let (k, v) = (packs(ws, self.key, true), packs(ws, self.value, false));
             for from in (0..queries).step_by(block) {
                 let rows = block.min(queries - from);
                 let n = rows * stride;
                 let mut planes_of: Vec<&mut [T]> = scores.iter_mut().map(|s| &mut s[..n]).collect();
                 if let Some(saved) = &mut saved {
-                    planes_of[0] = &mut saved[(head * queries + from) * stride..][..n];
+                    let at = image * saved_len + (head * queries + from) * stride;
+                    planes_of[0] = &mut saved[at..at + n];
                 }
                 for p in 0..planes {
                     // Leibniz: (q·k)⁽ᵖ⁾ = Σ binomial(p, i) q⁽ⁱ⁾·k⁽ᵖ⁻ⁱ⁾.
                     for (t, &(i, j)) in leibniz(p).iter().enumerate() {
-                        let q = self.left(self.query, x, i, head, from);
+                        let q = self.left(self.query, x, image + i, head, from);
                         let epilogue = Epilogue { accumulate: t > 0, ..Default::default() };
                         gemm(isa, rows, q, &k[j], planes_of[p], stride, epilogue);
                         if p == 2 && t == 0 {
@@ -256,7 +260,7 @@ impl<T: Real> Rule<T> for AttentionRule {
                     on_vector!(isa, softmax_jet::<T>(keys, s0, s1, s2));
                 }
                 for p in 0..planes {
-                    let out = &mut y.data[p * len + from * shape.c + head * self.dim..];
+                    let out = &mut y.data[(image + p) * len + from * shape.c + head * self.dim..];
                     for (t, &(i, j)) in leibniz(p).iter().enumerate() {
                         let epilogue = Epilogue { accumulate: t > 0, ..Default::default() };
                         let left = Left::rows(&*planes_of[i], stride);
@@ -284,23 +288,25 @@ impl<T: Real> Rule<T> for AttentionRule {
         let (queries, keys, c) = (grad.shape.rows(), x[self.key.input].shape.rows(), grad.shape.c);
         let (isa, stride) = (ws.isa, row_len(keys));
         let block = block_rows(stride).min(queries);
-        let mut dx: Vec<Tensor<T>> = back.shapes.iter().map(|&s| ws.zeroed(s)).collect();
+        let mut dx: Vec<Tensor<T>> = back.shapes.iter().map(|&s| ws.zeros_like(&grad, s)).collect();
         let (mut again, mut dp) = (ws.pool.take(block * stride), ws.pool.take(block * stride));
         // The first gradient of a part overwrites the zeros, unless another part lies in the same place.
         let apart = self.parts_are_apart();
         let add = |first: bool| Epilogue { accumulate: !(first && apart), ..Default::default() };
-        for head in 0..self.heads {
-            let offset = |part: Part| part.column + head * self.dim;
-            let v_t = self.pack_part(ws, self.value, &x, 0, head, true);
-            let k = self.pack_part(ws, self.key, &x, 0, head, false);
-            let k_t = back.saved.is_none().then(|| self.pack_part(ws, self.key, &x, 0, head, true));
+        for (image, head) in (0..grad.planes()).flat_map(|i| (0..self.heads).map(move |h| (i, h))) {
+            let offset = |part: Part| {
+                image * back.shapes[part.input].len() + part.column + head * self.dim
+            };
+            let v_t = self.pack_part(ws, self.value, &x, image, head, true);
+            let k = self.pack_part(ws, self.key, &x, image, head, false);
+            let k_t = back.saved.is_none().then(|| self.pack_part(ws, self.key, &x, image, head, true));
             for from in (0..queries).step_by(block) {
                 let rows = block.min(queries - from);
                 let n = rows * stride;
-                let q = self.left(self.query, &x, 0, head, from);
-                let g_at = from * c + head * self.dim;
+                let q = self.left(self.query, &x, image, head, from);
+                let g_at = image * grad.shape.len() + from * c + head * self.dim;
                 let p: &[T] = match (&back.saved, &k_t) {
-                    (Some(saved), _) => &saved[(head * queries + from) * stride..][..n],
+                    (Some(saved), _) => &saved[((image * self.heads + head) * queries + from) * stride..][..n],
                     (None, None) => unreachable!("the keys are packed where no probabilities are saved"),
                     (None, Some(k_t)) => {
                         gemm(isa, rows, q, k_t, &mut again[..n], stride, Epilogue::default());
@@ -339,6 +345,11 @@ impl<T: Real> Rule<T> for AttentionRule {
 
     fn keeps_inputs(&self) -> bool {
         true
+    }
+
+    fn saved_len(&self, shape: Shape) -> usize {
+        // As many keys as queries, or the last block's one query.
+        Some(self.heads * shape.rows() * row_len(shape.rows())).filter(|&len| len <= SAVED).unwrap_or(0)
     }
 }
 

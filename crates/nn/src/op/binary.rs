@@ -293,7 +293,7 @@ impl<T: Real> Rule<T> for BinaryRule<T> {
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
         let planes = x[0].planes();
-        let mut y = ws.tensor(shape, planes);
+        let mut y = ws.like(x[0], shape);
         if planes == 3 {
             let (a, b) = ([0, 1, 2].map(|p| self.side(0, x, p)), [0, 1, 2].map(|p| self.side(1, x, p)));
             on_isa!(ws.isa, jet::<T>(self, a, b, &mut y.data));
@@ -306,7 +306,7 @@ impl<T: Real> Rule<T> for BinaryRule<T> {
 
     fn vjp(&self, ws: &mut Workspace<T>, grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>) {
         let mut dx: [Option<Tensor<T>>; 2] =
-            self.inputs.map(|input| input.map(|input| ws.zeroed(back.shapes[input])));
+            self.inputs.map(|input| input.map(|input| ws.zeros_like(&grad, back.shapes[input])));
         let side = |s: usize| match self.inputs[s] {
             None => &self.constant[self.offsets[s]..],
             Some(input) => &back.input(input).data[self.offsets[s]..],
@@ -325,6 +325,10 @@ impl<T: Real> Rule<T> for BinaryRule<T> {
 
     fn keeps_inputs(&self) -> bool {
         // The derivatives of a sum are constants, but walking it needs sides of the right length.
+        true
+    }
+
+    fn takes_one_image(&self) -> bool {
         true
     }
 }

@@ -29,7 +29,7 @@ impl<T: Real> Rule<T> for Concat {
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
         let planes = x[0].planes();
-        let mut y = ws.tensor(shape, planes);
+        let mut y = ws.like(x[0], shape);
         for p in 0..planes {
             let mut first = 0;
             for x in x {
@@ -44,7 +44,7 @@ impl<T: Real> Rule<T> for Concat {
     fn vjp(&self, ws: &mut Workspace<T>, grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>) {
         let mut first = 0;
         for (&node, &shape) in back.nodes.iter().zip(back.shapes) {
-            let mut dx = ws.tensor(shape, 1);
+            let mut dx = ws.like(&grad, shape);
             copy((&grad.data, grad.shape.c, first), (&mut dx.data, shape.c, 0), shape.c, |t, f| *t = f);
             into.add(ws, node, dx);
             first += shape.c;
@@ -67,7 +67,7 @@ impl<T: Real> Rule<T> for Channels {
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
         let planes = x[0].planes();
-        let mut y = ws.tensor(shape, planes);
+        let mut y = ws.like(x[0], shape);
         for p in 0..planes {
             let from = (x[0].plane(p), x[0].shape.c, self.from);
             copy(from, (y.plane_mut(p), shape.c, 0), shape.c, |t, f| *t = f);

@@ -130,10 +130,11 @@ impl Direction {
     }
 }
 
-/// An image of `c` channels, `w` pixels wide, whose first pixel is `top` rows above and `left` columns to the left of
-/// what it shows.
+/// Images of `c` channels, `h`×`w` pixels, whose first pixel is `top` rows above and `left` columns to the left of
+/// what they show.
 struct Padded<'a, T> {
     data: &'a [T],
+    h: usize,
     w: usize,
     c: usize,
     /// From a pixel to the next.
@@ -143,22 +144,24 @@ struct Padded<'a, T> {
 }
 
 impl<T> Padded<'_, T> {
-    /// What kernels `taps` wide see from the pixel at `start` on, `stride` pixels apart; `row` and `column` say where
-    /// the results of a `width` of them go.
+    /// What kernels `taps` wide see from the pixel at `start` on, `stride` pixels apart; `image`, `row` and `column` say
+    /// how far from each other the results of `height`×`width` of them go.
     fn patches(
         &self,
         start: usize,
         stride: usize,
         taps: usize,
-        width: usize,
-        (row, column): (usize, usize),
+        (height, width): (usize, usize),
+        [image, row, column]: [usize; 3],
     ) -> Patches<'_, T> {
         let below = self.w * self.pitch;
         // Pixels without gaps are one run.
         let (run, runs) = if self.pitch == self.c { (taps * self.c, 1) } else { (self.c, taps) };
         Patches {
-            image: &self.data[start * self.pitch..],
+            data: &self.data[start * self.pitch..],
+            height,
             width,
+            image: Distance { from: self.h * below, to: image },
             row: Distance { from: stride * below, to: row },
             column: Distance { from: stride * self.pitch, to: column },
             run,
@@ -173,6 +176,11 @@ impl<T> Padded<'_, T> {
 /// 4 KiB apart, the rows of a product would push each other out of the first-level cache.
 fn pitch(c: usize, stride: usize) -> usize {
     if (stride * c).is_multiple_of(1024) { c + 16 } else { c }
+}
+
+/// Planes that one product takes: the weights pass by once for all of them. Threads share a plane by its rows.
+fn together(threads: usize, planes: usize) -> usize {
+    if threads > 1 { 1 } else { planes }
 }
 
 /// Height and width of what the kernels of all outputs cover, padding included.
@@ -266,18 +274,19 @@ impl<T: Real> ConvRule<T> {
         phases
     }
 
-    /// Rows `rows` of the output's first plane in `y`, which begins there, as does what the epilogue holds.
+    /// Rows `rows` of the output in `y`, which begins there, as does what the epilogue holds; of several `images` all
+    /// rows, by one thread.
     fn push(
         &self,
         (threads, isa): (usize, Isa),
-        image: &Padded<T>,
+        (images, padded): (usize, &Padded<T>),
         shape: Shape,
         rows: Range<usize>,
         y: &mut [T],
         epilogue: Epilogue<T>,
     ) {
         let w = self.window;
-        let m = rows.len() * shape.w;
+        let m = images * rows.len() * shape.w;
         if threads > 1 && rows.len() > 1 && m * self.weight.k() * self.weight.n() >= SHARED {
             let mine = threads / 2;
             let middle = rows.start + (rows.len() * mine / threads).max(1);
@@ -285,22 +294,24 @@ impl<T: Real> ConvRule<T> {
             let (y1, y2) = y.split_at_mut(at);
             let (first, second) = epilogue.split_at(at);
             rayon::join(
-                || self.push((mine, isa), image, shape, rows.start..middle, y1, first),
-                || self.push((threads - mine, isa), image, shape, middle..rows.end, y2, second),
+                || self.push((mine, isa), (images, padded), shape, rows.start..middle, y1, first),
+                || self.push((threads - mine, isa), (images, padded), shape, middle..rows.end, y2, second),
             );
             return;
         }
-        let start = rows.start * w.stride * image.w;
-        let patches = image.patches(start, w.stride, w.kw, shape.w, (shape.w * shape.c, shape.c));
+        let start = rows.start * w.stride * padded.w;
+        let to = [shape.len(), shape.w * shape.c, shape.c];
+        let patches = padded.patches(start, w.stride, w.kw, (rows.len(), shape.w), to);
         multiply(isa, m, patches, self.weight.right(), y, epilogue);
     }
 
-    /// Rows `rows` of the input's gradient in `dx`, which begins there, as does the slope it is multiplied by.
+    /// Rows `rows` of the input's gradient in `dx`, which begins there, as does the slope it is multiplied by; of several
+    /// `images` all rows, by one thread.
     fn pull(
         &self,
         (threads, isa): (usize, Isa),
         phases: &[Phase<T>],
-        grad: &Padded<T>,
+        (images, grad): (usize, &Padded<T>),
         rows: Range<usize>,
         dx: &mut [T],
         epilogue: Epilogue<T>,
@@ -313,8 +324,8 @@ impl<T: Real> ConvRule<T> {
             let (dx1, dx2) = dx.split_at_mut((middle - rows.start) * w * c);
             let (first, second) = epilogue.split_at((middle - rows.start) * w * c);
             rayon::join(
-                || self.pull((mine, isa), phases, grad, rows.start..middle, dx1, first),
-                || self.pull((threads - mine, isa), phases, grad, middle..rows.end, dx2, second),
+                || self.pull((mine, isa), phases, (images, grad), rows.start..middle, dx1, first),
+                || self.pull((threads - mine, isa), phases, (images, grad), middle..rows.end, dx2, second),
             );
             return;
         }
@@ -327,18 +338,18 @@ impl<T: Real> ConvRule<T> {
             let at = ((down.first + before * stride - rows.start) * w + across.first) * c;
             let y = before.wrapping_add_signed(down.from + grad.top as isize);
             let x = (across.from + grad.left as isize) as usize;
-            let to = (stride * w * c, stride * c);
-            let patches = grad.patches(y * grad.w + x, 1, across.taps, width, to);
+            let to = [self.input.len(), stride * w * c, stride * c];
+            let patches = grad.patches(y * grad.w + x, 1, across.taps, (height, width), to);
             let (accumulate, slope) = (epilogue.accumulate, epilogue.slope.map(|s| s.from(at)));
             let epilogue = Epilogue { accumulate, slope, ..Default::default() };
-            multiply(isa, height * width, patches, weight.right(), &mut dx[at..], epilogue);
+            multiply(isa, images * height * width, patches, weight.right(), &mut dx[at..], epilogue);
         }
     }
 
-    /// Gradient towards an input of channels that would leave most of a register idle: the product gives all taps of an
+    /// Gradient towards an image of channels that would leave most of a register idle: the product gives all taps of an
     /// output side by side, and they are added up where they belong.
-    fn spill(&self, ws: &mut Workspace<T>, grad: &Tensor<T>, dx: &mut Tensor<T>, accumulate: bool) {
-        let (window, input, shape) = (self.window, self.input, grad.shape);
+    fn spill(&self, ws: &mut Workspace<T>, grad: &[T], shape: Shape, dx: &mut [T], accumulate: bool) {
+        let (window, input) = (self.window, self.input);
         let (h, w) = covered(window, shape);
         let (h, w) = (h.max(window.top + input.h), w.max(window.left + input.w));
         let isa = ws.isa;
@@ -349,7 +360,7 @@ impl<T: Real> ConvRule<T> {
         let mut taps = ws.pool.take(SPILLED.min(shape.rows()) * k);
         for from in (0..shape.rows()).step_by(SPILLED) {
             let to = shape.rows().min(from + SPILLED);
-            let rows = Left::rows(&grad.data[from * shape.c..to * shape.c], shape.c);
+            let rows = Left::rows(&grad[from * shape.c..to * shape.c], shape.c);
             let epilogue = Epilogue::default();
             gemm_shared(ws.threads, isa, to - from, rows, transposed, &mut taps, k, epilogue);
             for (row, taps) in (from..to).zip(taps.chunks_exact(k)) {
@@ -360,7 +371,7 @@ impl<T: Real> ConvRule<T> {
                 }
             }
         }
-        for (y, dx) in dx.data.chunks_exact_mut(input.w * input.c).enumerate() {
+        for (y, dx) in dx.chunks_exact_mut(input.w * input.c).enumerate() {
             let sums = &sums[((window.top + y) * w + window.left) * input.c..][..dx.len()];
             if accumulate {
                 dx.iter_mut().zip(sums).for_each(|(d, s)| *d += *s);
@@ -401,10 +412,19 @@ impl<T: Real> ConvRule<T> {
         let (top, h) = reach(|p| p.down, input.h, shape.h);
         let (left, w) = reach(|p| p.across, input.w, shape.w);
         let pitch = pitch(shape.c, 1);
-        let mut padded = ws.pool.take(h * w * pitch);
-        pad(&grad.data, shape, pitch, (top, left), (h, w), &mut padded);
-        let image = Padded { data: &padded, w, c: shape.c, pitch, top, left };
-        self.pull((ws.threads, ws.isa), phases, &image, 0..input.h, &mut dx.data, epilogue);
+        let (len, together) = (h * w * pitch, together(ws.threads, grad.planes()));
+        let mut padded = ws.pool.take(together * len);
+        let Epilogue { accumulate, slope, .. } = epilogue;
+        for first in (0..grad.planes()).step_by(together) {
+            for (p, padded) in padded.chunks_exact_mut(len).enumerate() {
+                pad(grad.plane(first + p), shape, pitch, (top, left), (h, w), padded);
+            }
+            let at = first * input.len();
+            let epilogue = Epilogue { accumulate, slope: slope.map(|s| s.from(at)), ..Default::default() };
+            let images = Padded { data: &padded, h, w, c: shape.c, pitch, top, left };
+            let dx = &mut dx.data[at..at + together * input.len()];
+            self.pull((ws.threads, ws.isa), phases, (together, &images), 0..input.h, dx, epilogue);
+        }
         ws.pool.give(padded);
     }
 }
@@ -417,50 +437,57 @@ impl<T: Real> Rule<T> for ConvRule<T> {
         shape: Shape,
         save: bool,
     ) -> (Tensor<T>, Saved<T>) {
-        let planes = x[0].planes();
-        let mut y = ws.tensor(shape, planes);
-        let jet = planes > 1;
+        let mut y = ws.like(x[0], shape);
+        let (planes, jet) = (y.planes(), y.is_jet());
         let keep_slope = save && !self.activation.slope_from_output();
-        let mut slope = keep_slope.then(|| ws.pool.take(shape.len()));
+        let mut slope = keep_slope.then(|| ws.pool.take(y.data.len()));
         let activation = if jet { Activation::Identity } else { self.activation };
         let (window, input) = (self.window, self.input);
         if window.is_point() {
             // One product for all planes: the weights pass by once.
-            let (rows, left) = (shape.rows(), Left::rows(&x[0].data, self.weight.k()));
+            let left = Left::rows(&x[0].data, self.weight.k());
             let epilogue = Epilogue {
                 bias: Some(&self.bias),
-                biased: rows * shape.c,
+                biased: if jet { shape.len() } else { usize::MAX },
                 residual: self.residual.then(|| &x[1].data[..]),
                 activation,
                 derivative: slope.as_deref_mut(),
                 ..Default::default()
             };
-            let (threads, m) = (ws.threads, planes * rows);
+            let (threads, m) = (ws.threads, planes * shape.rows());
             gemm_shared(threads, ws.isa, m, left, &self.weight, &mut y.data, shape.c, epilogue);
         } else {
             let (h, w) = covered(window, shape);
             let pitch = pitch(input.c, window.stride);
             let inside = window.top == 0 && window.left == 0 && h <= input.h && w <= input.w;
             let as_it_is = inside && pitch == input.c;
-            let mut edged = (!as_it_is).then(|| ws.pool.take(h * w * pitch));
-            for p in 0..planes {
+            let (len, together) = (h * w * pitch, together(ws.threads, planes));
+            let mut edged = (!as_it_is).then(|| ws.pool.take(together * len));
+            for first in (0..planes).step_by(together) {
+                let place = first * shape.len()..(first + together) * shape.len();
                 let epilogue = Epilogue {
-                    bias: (p == 0).then_some(&self.bias[..]),
-                    residual: self.residual.then(|| x[1].plane(p)),
+                    bias: x[0].holds_values(first).then_some(&self.bias[..]),
+                    biased: if jet { shape.len() } else { usize::MAX },
+                    residual: self.residual.then(|| &x[1].data[place.clone()]),
                     activation,
-                    derivative: slope.as_deref_mut(),
+                    derivative: slope.as_deref_mut().map(|slope| &mut slope[place.clone()]),
                     ..Default::default()
                 };
-                let (image, out) = (x[0].plane(p), y.plane_mut(p));
-                let image = match &mut edged {
+                let images = match &mut edged {
                     Some(edged) => {
                         let corner = (window.top, window.left);
-                        pad(image, input, pitch, corner, (h, w), edged);
-                        Padded { data: edged, w, c: input.c, pitch, top: corner.0, left: corner.1 }
+                        for (p, edged) in edged.chunks_exact_mut(len).enumerate() {
+                            pad(x[0].plane(first + p), input, pitch, corner, (h, w), edged);
+                        }
+                        Padded { data: edged, h, w, c: input.c, pitch, top: corner.0, left: corner.1 }
                     }
-                    None => Padded { data: image, w: input.w, c: input.c, pitch, top: 0, left: 0 },
+                    None => {
+                        let data = &x[0].data[first * input.len()..];
+                        Padded { data, h: input.h, w: input.w, c: input.c, pitch, top: 0, left: 0 }
+                    }
                 };
-                self.push((ws.threads, ws.isa), &image, shape, 0..shape.h, out, epilogue);
+                let (how, out) = ((ws.threads, ws.isa), &mut y.data[place]);
+                self.push(how, (together, &images), shape, 0..shape.h, out, epilogue);
             }
             if let Some(edged) = edged {
                 ws.pool.give(edged);
@@ -494,10 +521,12 @@ impl<T: Real> Rule<T> for ConvRule<T> {
             };
             let left = Left::rows(&grad.data, shape.c);
             let c = self.input.c;
-            gemm_shared(ws.threads, isa, shape.rows(), left, transposed, &mut dx.data, c, epilogue);
+            gemm_shared(ws.threads, isa, grad.planes() * shape.rows(), left, transposed, &mut dx.data, c, epilogue);
             spare.into_iter().for_each(|p| ws.pool.give(p.into_buffer()));
         } else if self.input.c < 8 {
-            self.spill(ws, &grad, &mut dx, !fresh);
+            for p in 0..grad.planes() {
+                self.spill(ws, grad.plane(p), shape, dx.plane_mut(p), !fresh);
+            }
             slope = None;
         } else {
             let phases = self.phases.get_or_init(|| self.phases(isa));

@@ -328,11 +328,11 @@ impl<T: Real> Rule<T> for DepthwiseRule<T> {
         shape: Shape,
         save: bool,
     ) -> (Tensor<T>, Saved<T>) {
-        let (w, planes) = (self.window, x[0].planes());
-        let mut y = ws.tensor(shape, planes);
+        let (w, jet) = (self.window, x[0].is_jet());
+        let mut y = ws.like(x[0], shape);
         let keep_slope = save && !self.activation.slope_from_output();
-        let in_sweep = planes == 1 && !keep_slope;
-        for p in 0..planes {
+        let in_sweep = !jet && !keep_slope;
+        for p in 0..x[0].planes() {
             let sweep = Sweep {
                 rows: Line::forward(shape.h, w.stride, w.kh, w.top),
                 columns: Line::forward(shape.w, w.stride, w.kw, w.left),
@@ -341,17 +341,17 @@ impl<T: Real> Rule<T> for DepthwiseRule<T> {
                 output: shape,
                 weight: &self.weight,
                 kw: w.kw,
-                bias: (p == 0).then_some(&self.bias[..]),
+                bias: x[0].holds_values(p).then_some(&self.bias[..]),
                 activation: if in_sweep { self.activation } else { Activation::Identity },
                 slope: None,
                 accumulate: false,
             };
             sweep.run(ws.threads, ws.isa, y.plane_mut(p));
         }
-        if planes > 1 {
+        if jet {
             jet_in_place(ws.isa, self.activation, &mut y);
         } else if keep_slope {
-            let mut slope = ws.pool.take(shape.len());
+            let mut slope = ws.pool.take(y.data.len());
             activate_with_slope(ws.isa, self.activation, &mut y.data, &mut slope);
             return (y, Some(slope));
         }
@@ -364,22 +364,23 @@ impl<T: Real> Rule<T> for DepthwiseRule<T> {
         }
         let (w, input) = (self.window, back.shapes[0]);
         let (mut dx, fresh) = into.open(ws, back.nodes[0], input);
-        for rest_y in 0..w.stride {
-            for rest_x in 0..w.stride {
+        let rests = (0..w.stride).flat_map(|y| (0..w.stride).map(move |x| (y, x)));
+        for p in 0..grad.planes() {
+            for (rest_y, rest_x) in rests.clone() {
                 let sweep = Sweep {
                     rows: Line::backward(input.h, rest_y, w.stride, w.kh, w.top),
                     columns: Line::backward(input.w, rest_x, w.stride, w.kw, w.left),
-                    x: &grad.data,
+                    x: grad.plane(p),
                     input: grad.shape,
                     output: input,
                     weight: &self.weight,
                     kw: w.kw,
                     bias: None,
                     activation: Activation::Identity,
-                    slope: back.slopes[0],
+                    slope: back.slopes[0].map(|s| s.from(p * input.len())),
                     accumulate: !fresh,
                 };
-                sweep.run(ws.threads, ws.isa, &mut dx.data);
+                sweep.run(ws.threads, ws.isa, dx.plane_mut(p));
             }
         }
         ws.pool.give(grad.data);

@@ -8,7 +8,7 @@ use crate::tensor::{Gradients, Shape, Tensor, Workspace};
 
 pub(crate) struct GatedSilu;
 
-/// The gate on every plane of `x` (2·`half` channels) into `y` (`half` channels).
+/// The gate on rows of `x` (2·`half` channels) into those of `y` (`half` channels), or on the `planes` planes of their jet.
 #[inline(always)]
 fn gate<T: Real, V: Vector<T>>(half: usize, planes: usize, x: &[T], y: &mut [T]) {
     let (input, output) = (x.len() / planes, y.len() / planes);
@@ -63,14 +63,13 @@ impl<T: Real> Rule<T> for GatedSilu {
         shape: Shape,
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
-        let planes = x[0].planes();
-        let mut y = ws.tensor(shape, planes);
-        on_vector!(ws.isa, gate::<T>(shape.c, planes, &x[0].data, &mut y.data));
+        let (mut y, jet) = (ws.like(x[0], shape), x[0].is_jet());
+        on_vector!(ws.isa, gate::<T>(shape.c, if jet { 3 } else { 1 }, &x[0].data, &mut y.data));
         (y, None)
     }
 
     fn vjp(&self, ws: &mut Workspace<T>, grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>) {
-        let mut dx = ws.tensor(back.shapes[0], 1);
+        let mut dx = ws.like(&grad, back.shapes[0]);
         on_vector!(ws.isa, gate_back::<T>(grad.shape.c, &back.input(0).data, &grad.data, &mut dx.data));
         ws.pool.give(grad.data);
         into.add(ws, back.nodes[0], dx);

@@ -64,7 +64,7 @@ impl<T: Real> Rule<T> for GroupedRule<T> {
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
         let (input, planes, groups) = (x[0].shape, x[0].planes(), self.weights.len());
-        let mut y = ws.tensor(shape, planes);
+        let mut y = ws.like(x[0], shape);
         let (c, out) = (input.c / groups, shape.c / groups);
         let k = self.weights[0].k();
         let mut patches = ws.pool.take(PATCH_ROWS.min(shape.rows()) * k);
@@ -117,5 +117,9 @@ impl<T: Real> Rule<T> for GroupedRule<T> {
         ws.pool.give(patches);
         ws.pool.give(grad.data);
         into.add(ws, back.nodes[0], dx);
+    }
+
+    fn takes_one_image(&self) -> bool {
+        true
     }
 }

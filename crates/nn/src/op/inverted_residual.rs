@@ -15,7 +15,7 @@ use crate::kernel::vector::{Vector, on_vector};
 use crate::op::activation::Activation;
 use crate::op::conv::ConvRule;
 use crate::op::depthwise::{DepthwiseRule, Line, Sweep};
-use crate::op::{Back, Rule, Saved};
+use crate::op::{Back, Rule, Saved, Slope};
 use crate::real::Real;
 use crate::tensor::{Gradients, Shape, Tensor, Workspace};
 
@@ -78,6 +78,11 @@ impl<T: Real> InvertedResidualRule<T> {
     /// Words that the bits of a line of `middle` take.
     fn middle_words(&self) -> usize {
         self.middle_line().div_ceil(WORD)
+    }
+
+    /// Words that the bits of an image take: those of the widened lines, then those of `middle`.
+    fn words(&self) -> usize {
+        self.input.h * self.wide_words() + self.middle.h * self.middle_words()
     }
 
     /// Lines of the input that lines `of` of the output see.
@@ -162,6 +167,84 @@ impl<T: Real> InvertedResidualRule<T> {
             activation: Activation::Identity,
             slope: None,
             accumulate: false,
+        }
+    }
+
+    /// The block on image `x`; into `bits` goes what the vjp needs of it.
+    fn forward_image(
+        &self,
+        ws: &mut Workspace<T>,
+        x: &[T],
+        residual: Option<&[T]>,
+        bits: Option<&mut [u16]>,
+        y: &mut [T],
+    ) {
+        let (mut wide_bits, mut middle_bits) = match bits {
+            Some(bits) => {
+                let (wide, middle) = bits.split_at_mut(self.input.h * self.wide_words());
+                (Some(wide), Some(middle))
+            }
+            None => (None, None),
+        };
+        let (_, wide_len, middle_len) = self.forward_strip();
+        let line = self.middle.w * self.project.bias.len();
+        let mut shares = Vec::new();
+        let mut y = y;
+        for lines in ranges(self.middle.h, self.shares(ws.threads, self.middle.h), 1) {
+            let (mine, rest) = std::mem::take(&mut y).split_at_mut(lines.len() * line);
+            y = rest;
+            let own = if lines.end == self.middle.h {
+                self.input.h
+            } else {
+                self.seen(&(lines.end..lines.end + 1)).start
+            } - self.seen(&lines).start;
+            shares.push(Forward {
+                y: mine,
+                wide_bits: first(&mut wide_bits, own * self.wide_words()),
+                middle_bits: first(&mut middle_bits, lines.len() * self.middle_words()),
+                wide: ws.pool.take(wide_len),
+                middle: ws.pool.take(middle_len),
+                lines,
+            });
+        }
+        let isa = ws.isa;
+        each(&mut shares, &|share| self.forward_lines(isa, x, residual, share));
+        for share in shares {
+            ws.pool.give(share.wide);
+            ws.pool.give(share.middle);
+        }
+    }
+
+    /// The gradient towards an image, of whose forward pass `bits` are left; whether it is added to `dx`, and the slope it
+    /// is multiplied by.
+    fn backward_image(
+        &self,
+        ws: &mut Workspace<T>,
+        grad: &[T],
+        bits: &[u16],
+        last: (bool, Option<Slope<T>>),
+        dx: &mut [T],
+    ) {
+        let (_, wide_len, middle_len) = self.backward_strip();
+        let line = self.input.w * self.input.c;
+        let mut shares = Vec::new();
+        let mut dx = dx;
+        let count = self.shares(ws.threads, self.input.h);
+        for lines in ranges(self.input.h, count, self.depthwise.window.stride) {
+            let (mine, rest) = std::mem::take(&mut dx).split_at_mut(lines.len() * line);
+            dx = rest;
+            shares.push(Backward {
+                dx: mine,
+                wide: ws.pool.take(wide_len),
+                middle: ws.pool.take(middle_len),
+                lines,
+            });
+        }
+        let isa = ws.isa;
+        each(&mut shares, &|share| self.backward_lines(isa, grad, bits, last, share));
+        for share in shares {
+            ws.pool.give(share.wide);
+            ws.pool.give(share.middle);
         }
     }
 
@@ -266,8 +349,7 @@ impl<T: Real> InvertedResidualRule<T> {
         isa: Isa,
         grad: &[T],
         bits: &[u16],
-        back: &Back<'_, T>,
-        fresh: bool,
+        (accumulate, slope): (bool, Option<Slope<T>>),
         share: &mut Backward<'_, T>,
     ) {
         let Backward { lines, dx, wide, middle } = share;
@@ -302,7 +384,7 @@ impl<T: Real> InvertedResidualRule<T> {
             let (input, output) =
                 (Shape { h: seeing.len(), ..self.middle }, Shape { h: strip.len(), ..self.wide() });
             let at = (strip.start - lines.start) * dx_line;
-            let slope = back.slopes[0].map(|s| s.from(strip.start * dx_line));
+            let slope = slope.map(|s| s.from(strip.start * dx_line));
             let out = &mut dx[at..at + strip.len() * dx_line];
             // Strips begin at multiples of the stride: by so many outputs is this one moved.
             let moved = seeing.start as isize - (strip.start / w.stride) as isize;
@@ -313,7 +395,7 @@ impl<T: Real> InvertedResidualRule<T> {
                     let sweep = self.sweep(rows, columns, gradient, input, output);
                     match self.expand {
                         Some(_) => sweep.run(1, isa, &mut wide[..strip.len() * wide_line]),
-                        None => Sweep { slope, accumulate: !fresh, ..sweep }.run(1, isa, out),
+                        None => Sweep { slope, accumulate, ..sweep }.run(1, isa, out),
                     }
                 }
             }
@@ -324,7 +406,7 @@ impl<T: Real> InvertedResidualRule<T> {
                     on_vector!(isa, keep::<T>(bits, line));
                 }
                 let transposed = expand.transposed.get_or_init(|| expand.weight.transposed());
-                let epilogue = Epilogue { accumulate: !fresh, slope, ..Default::default() };
+                let epilogue = Epilogue { accumulate, slope, ..Default::default() };
                 let left = Left::rows(&*wide, self.middle.c);
                 gemm(isa, strip.len() * self.input.w, left, transposed, out, self.input.c, epilogue);
             }
@@ -373,78 +455,31 @@ impl<T: Real> Rule<T> for InvertedResidualRule<T> {
         shape: Shape,
         save: bool,
     ) -> (Tensor<T>, Saved<T>) {
-        assert_eq!(x[0].planes(), 1, "a piecewise linear block has no jet");
-        let mut y = ws.tensor(shape, 1);
-        let words = self.input.h * self.wide_words() + self.middle.h * self.middle_words();
-        let mut saved = save.then(|| ws.pool.take(words.div_ceil(size_of::<T>() / 2)));
-        let (_, wide_len, middle_len) = self.forward_strip();
-        let residual = self.project.residual.then(|| x[1].plane(0));
-        let mut shares = Vec::new();
-        {
-            let mut y = &mut y.data[..];
-            let (mut wide_bits, mut middle_bits) = (None, None);
-            if let Some(saved) = &mut saved {
-                let (a, b) = saved.words_mut().split_at_mut(self.input.h * self.wide_words());
-                (wide_bits, middle_bits) = (Some(a), Some(b));
-            }
-            let count = self.shares(ws.threads, self.middle.h);
-            for lines in ranges(self.middle.h, count, 1) {
-                let (mine, rest) = std::mem::take(&mut y).split_at_mut(lines.len() * shape.w * shape.c);
-                y = rest;
-                let own = if lines.end == self.middle.h {
-                    self.input.h
-                } else {
-                    self.seen(&(lines.end..lines.end + 1)).start
-                } - self.seen(&lines).start;
-                shares.push(Forward {
-                    y: mine,
-                    wide_bits: first(&mut wide_bits, own * self.wide_words()),
-                    middle_bits: first(&mut middle_bits, lines.len() * self.middle_words()),
-                    wide: ws.pool.take(wide_len),
-                    middle: ws.pool.take(middle_len),
-                    lines,
-                });
-            }
-        }
-        let isa = ws.isa;
-        each(&mut shares, &|share| self.forward_lines(isa, x[0].plane(0), residual, share));
-        for share in shares {
-            ws.pool.give(share.wide);
-            ws.pool.give(share.middle);
+        assert!(!x[0].is_jet(), "a piecewise linear block has no jet");
+        let mut y = ws.like(x[0], shape);
+        let images = y.planes();
+        let mut saved = save.then(|| ws.pool.take((images * self.words()).div_ceil(size_of::<T>() / 2)));
+        let mut all_bits = saved.as_mut().map(|saved| saved.words_mut());
+        for image in 0..images {
+            let bits = first(&mut all_bits, self.words());
+            let residual = self.project.residual.then(|| x[1].plane(image));
+            self.forward_image(ws, x[0].plane(image), residual, bits, y.plane_mut(image));
         }
         (y, saved)
     }
 
     fn vjp(&self, ws: &mut Workspace<T>, grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>) {
         if self.project.residual {
-            let mut copy = ws.tensor(grad.shape, 1);
+            let mut copy = ws.like(&grad, grad.shape);
             copy.data.copy_from_slice(&grad.data);
             into.add(ws, back.nodes[1], copy);
         }
         let saved = back.saved.as_ref().expect("forward saved the bits");
         let (mut dx, fresh) = into.open(ws, back.nodes[0], self.input);
-        let (_, wide_len, middle_len) = self.backward_strip();
-        let mut shares = Vec::new();
-        {
-            let mut dx = &mut dx.data[..];
-            let count = self.shares(ws.threads, self.input.h);
-            for lines in ranges(self.input.h, count, self.depthwise.window.stride) {
-                let (mine, rest) =
-                    std::mem::take(&mut dx).split_at_mut(lines.len() * self.input.w * self.input.c);
-                dx = rest;
-                shares.push(Backward {
-                    dx: mine,
-                    wide: ws.pool.take(wide_len),
-                    middle: ws.pool.take(middle_len),
-                    lines,
-                });
-            }
-        }
-        let (isa, bits) = (ws.isa, saved.words());
-        each(&mut shares, &|share| self.backward_lines(isa, &grad.data, bits, &back, fresh, share));
-        for share in shares {
-            ws.pool.give(share.wide);
-            ws.pool.give(share.middle);
+        for image in 0..grad.planes() {
+            let bits = &saved.words()[image * self.words()..][..self.words()];
+            let slope = back.slopes[0].map(|s| s.from(image * self.input.len()));
+            self.backward_image(ws, grad.plane(image), bits, (!fresh, slope), dx.plane_mut(image));
         }
         into.finish(ws, back.nodes[0], dx, back.slopes[0].is_some());
         if let Some(saved) = back.saved {

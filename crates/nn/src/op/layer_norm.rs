@@ -257,12 +257,13 @@ impl<T: Real> Rule<T> for LayerNormRule<T> {
         shape: Shape,
         save: bool,
     ) -> (Tensor<T>, Saved<T>) {
-        let (planes, rows) = (x[0].planes(), shape.rows());
-        let mut y = ws.tensor(shape, planes);
+        let (planes, jet) = (x[0].planes(), x[0].is_jet());
+        let rows = if jet { shape.rows() } else { planes * shape.rows() };
+        let mut y = ws.like(x[0], shape);
         // 1/√(var + ε) of every row, then the normalised rows if the output will not be them.
-        let extra = if save && self.affine.is_some() { shape.len() } else { 0 };
+        let extra = if save && self.affine.is_some() { rows * shape.c } else { 0 };
         let mut saved = ws.pool.take(rows + extra);
-        if planes > 1 {
+        if jet {
             on_vector!(ws.isa, normalise_jet::<T>(self.eps, shape.c, &x[0].data, &mut y.data));
         } else {
             on_vector!(
@@ -273,9 +274,10 @@ impl<T: Real> Rule<T> for LayerNormRule<T> {
         saved[rows..].copy_from_slice(&y.data[..extra]);
         if let Some((scale, shift)) = &self.affine {
             for p in 0..planes {
+                let values = x[0].holds_values(p);
                 for row in y.plane_mut(p).chunks_exact_mut(shape.c) {
                     for i in 0..shape.c {
-                        row[i] = row[i] * scale[i] + if p == 0 { shift[i] } else { T::ZERO };
+                        row[i] = row[i] * scale[i] + if values { shift[i] } else { T::ZERO };
                     }
                 }
             }
@@ -288,7 +290,7 @@ impl<T: Real> Rule<T> for LayerNormRule<T> {
     }
 
     fn vjp(&self, ws: &mut Workspace<T>, mut grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>) {
-        let (c, rows) = (grad.shape.c, grad.shape.rows());
+        let (c, rows) = (grad.shape.c, grad.data.len() / grad.shape.c);
         let saved = back.saved.as_ref().expect("forward saved the scales");
         let normal = match &self.affine {
             Some((scale, _)) => {

@@ -86,7 +86,7 @@ impl<T: Real> Rule<T> for MatMul {
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
         let planes = x[0].planes();
-        let mut y = ws.tensor(shape, planes);
+        let mut y = ws.like(x[0], shape);
         let (m, k, n, isa) = (self.m, self.k, self.n, ws.isa);
         let (left, right) = (x[0], x[x.len() - 1]);
         self.matrices(|index, a, b| {
@@ -113,7 +113,7 @@ impl<T: Real> Rule<T> for MatMul {
     fn vjp(&self, ws: &mut Workspace<T>, grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>) {
         let (m, k, n, isa) = (self.m, self.k, self.n, ws.isa);
         let last = back.shapes.len() - 1;
-        let (mut da, mut db) = (ws.zeroed(back.shapes[0]), ws.zeroed(back.shapes[last]));
+        let (mut da, mut db) = (ws.zeros_like(&grad, back.shapes[0]), ws.zeros_like(&grad, back.shapes[last]));
         let (left, right) = (back.input(0), back.input(last));
         let mut product = ws.pool.take(m.max(n) * k);
         self.matrices(|index, a, b| {
@@ -136,6 +136,10 @@ impl<T: Real> Rule<T> for MatMul {
     }
 
     fn keeps_inputs(&self) -> bool {
+        true
+    }
+
+    fn takes_one_image(&self) -> bool {
         true
     }
 }

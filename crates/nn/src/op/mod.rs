@@ -100,8 +100,8 @@ impl<T: Real> Back<'_, T> {
 
 /// An operator made ready for one instruction set and number type.
 pub trait Rule<T: Real>: Send + Sync {
-    /// The output. With several planes it is the jet: plane i is the i-th derivative.
-    /// With `save`, also what [`Rule::vjp`] will need (one plane only).
+    /// The output, of planes as many and of the kind as those of the inputs.
+    /// With `save`, also what [`Rule::vjp`] will need (not of a jet).
     fn forward(
         &self,
         ws: &mut Workspace<T>,
@@ -125,6 +125,17 @@ pub trait Rule<T: Real>: Send + Sync {
 
     /// Whether the vjp reads the output's value.
     fn keeps_output(&self) -> bool {
+        false
+    }
+
+    /// How many values `forward` saves of an image for the vjp; up to a few a row are not counted.
+    fn saved_len(&self, shape: Shape) -> usize {
+        let f = self.activation();
+        if f.slope_from_output() { 0 } else { shape.len() }
+    }
+
+    /// Whether tensors of several images are not for this rule.
+    fn takes_one_image(&self) -> bool {
         false
     }
 }

@@ -246,11 +246,11 @@ impl<T: Real> Rule<T> for Pointwise {
         shape: Shape,
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
-        let mut y = ws.tensor(shape, x[0].planes());
-        if y.planes() == 1 {
-            on_isa!(ws.isa, apply::<T>(*self, &x[0].data, &mut y.data));
-        } else {
+        let mut y = ws.like(x[0], shape);
+        if y.is_jet() {
             on_isa!(ws.isa, jet::<T>(*self, &x[0].data, &mut y.data));
+        } else {
+            on_isa!(ws.isa, apply::<T>(*self, &x[0].data, &mut y.data));
         }
         (y, None)
     }

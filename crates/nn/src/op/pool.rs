@@ -117,7 +117,7 @@ impl<T: Real> Rule<T> for PoolRule {
         save: bool,
     ) -> (Tensor<T>, Saved<T>) {
         let (input, planes) = (x[0].shape, x[0].planes());
-        let mut y = ws.tensor(shape, planes);
+        let mut y = ws.like(x[0], shape);
         if let PoolKind::Average { count_padding } = self.kind {
             for p in 0..planes {
                 let (from, to) = (x[0].plane(p), y.plane_mut(p));
@@ -125,10 +125,13 @@ impl<T: Real> Rule<T> for PoolRule {
             }
             return (y, None);
         }
-        let mut tap = ws.pool.take(shape.len());
-        let (from, to) = (x[0].plane(0), y.plane_mut(0));
-        on_isa!(ws.isa, largest::<T>(self.window, from, input, to, &mut tap, shape));
-        for p in 1..planes {
+        let images = if x[0].is_jet() { 1 } else { planes };
+        let mut tap = ws.pool.take(images * shape.len());
+        for (p, tap) in tap.chunks_exact_mut(shape.len()).enumerate() {
+            let (from, to) = (x[0].plane(p), y.plane_mut(p));
+            on_isa!(ws.isa, largest::<T>(self.window, from, input, to, tap, shape));
+        }
+        for p in images..planes {
             let (from, to) = (x[0].plane(p), y.plane_mut(p));
             winners(self.window, &tap, input, shape, |i, at| to[i] = from[at]);
         }
@@ -147,15 +150,20 @@ impl<T: Real> Rule<T> for PoolRule {
         }
         match self.kind {
             PoolKind::Average { count_padding } => {
-                let to = &mut dx.data;
-                on_isa!(
-                    ws.isa,
-                    mean_transposed::<T>(self.window, count_padding, &grad.data, shape, to, input)
-                );
+                for p in 0..grad.planes() {
+                    let (from, to) = (grad.plane(p), dx.plane_mut(p));
+                    on_isa!(
+                        ws.isa,
+                        mean_transposed::<T>(self.window, count_padding, from, shape, to, input)
+                    );
+                }
             }
             PoolKind::Max => {
                 let tap = back.saved.expect("forward saved the taps");
-                winners(self.window, &tap, input, shape, |i, at| dx.data[at] += grad.data[i]);
+                for (p, tap) in tap.chunks_exact(shape.len()).enumerate() {
+                    let (from, to) = (grad.plane(p), dx.plane_mut(p));
+                    winners(self.window, tap, input, shape, |i, at| to[at] += from[i]);
+                }
                 ws.pool.give(tap);
             }
         }

@@ -60,7 +60,7 @@ impl<T: Real> Rule<T> for PoolRows {
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
         let planes = x[0].planes();
-        let mut y = ws.tensor(shape, planes);
+        let mut y = ws.like(x[0], shape);
         for p in 0..planes {
             self.mean(x[0].plane(p), y.plane_mut(p));
         }
@@ -68,24 +68,21 @@ impl<T: Real> Rule<T> for PoolRows {
             let means: Vec<Vec<T>> = (0..planes).map(|p| y.plane(p).to_vec()).collect();
             let covariance =
                 |a: usize, b: usize| self.covariance(x[0].plane(a), &means[a], x[0].plane(b), &means[b]);
-            let variance = covariance(0, 0);
-            let deviation: Vec<T> = variance.iter().map(|v| v.sqrt()).collect();
+            for p in (0..planes).filter(|&p| x[0].holds_values(p)) {
+                let variance = covariance(p, p);
+                y.plane_mut(p).iter_mut().zip(variance).for_each(|(y, v)| *y = v.sqrt());
+            }
             let over = |a: T, s: T| if s > T::ZERO { a / s } else { T::ZERO };
             // s² = v: s′ = v′/2s with v′/2 = cov(x, x′); s″ = (v″/2 − s′²)/s with v″/2 = cov(x′, x′) + cov(x, x″).
-            if planes > 1 {
-                let half = covariance(0, 1);
+            if x[0].is_jet() {
+                let (half, square, cross) = (covariance(0, 1), covariance(1, 1), covariance(0, 2));
                 for i in 0..shape.c {
-                    y.plane_mut(1)[i] = over(half[i], deviation[i]);
+                    let deviation = y.plane(0)[i];
+                    let first = over(half[i], deviation);
+                    y.plane_mut(1)[i] = first;
+                    y.plane_mut(2)[i] = over(square[i] + cross[i] - first * first, deviation);
                 }
             }
-            if planes > 2 {
-                let (square, cross) = (covariance(1, 1), covariance(0, 2));
-                for i in 0..shape.c {
-                    let first = y.plane(1)[i];
-                    y.plane_mut(2)[i] = over(square[i] + cross[i] - first * first, deviation[i]);
-                }
-            }
-            y.plane_mut(0).copy_from_slice(&deviation);
         }
         (y, None)
     }
@@ -94,28 +91,32 @@ impl<T: Real> Rule<T> for PoolRows {
         let shape = back.shapes[0];
         let c = shape.c;
         let scale = T::ONE / T::of((shape.rows() - self.skip) as f64);
-        let mut dx = ws.tensor(shape, 1);
-        dx.data[..self.skip * c].fill(T::ZERO);
-        let rows = dx.data[self.skip * c..].chunks_exact_mut(c);
-        match self.statistic {
-            Statistic::Mean => {
-                for row in rows {
-                    row.iter_mut().zip(grad.data.iter()).for_each(|(d, g)| *d = *g * scale);
+        let mut dx = ws.like(&grad, shape);
+        for p in 0..grad.planes() {
+            let g = grad.plane(p);
+            let (skipped, rows) = dx.plane_mut(p).split_at_mut(self.skip * c);
+            skipped.fill(T::ZERO);
+            let rows = rows.chunks_exact_mut(c);
+            match self.statistic {
+                Statistic::Mean => {
+                    for row in rows {
+                        row.iter_mut().zip(g).for_each(|(d, g)| *d = *g * scale);
+                    }
                 }
-            }
-            Statistic::StdDev => {
-                let x = back.input(0).plane(0);
-                let mut mean = vec![T::ZERO; c];
-                self.mean(x, &mut mean);
-                let variance = self.covariance(x, &mean, x, &mean);
-                let factor = |i: usize| {
-                    let s = variance[i].sqrt();
-                    if s > T::ZERO { grad.data[i] * scale / s } else { T::ZERO }
-                };
-                let factors: Vec<T> = (0..c).map(factor).collect();
-                for (row, x) in rows.zip(self.rows(x, c)) {
-                    for i in 0..c {
-                        row[i] = factors[i] * (x[i] - mean[i]);
+                Statistic::StdDev => {
+                    let x = back.input(0).plane(p);
+                    let mut mean = vec![T::ZERO; c];
+                    self.mean(x, &mut mean);
+                    let variance = self.covariance(x, &mean, x, &mean);
+                    let factor = |i: usize| {
+                        let s = variance[i].sqrt();
+                        if s > T::ZERO { g[i] * scale / s } else { T::ZERO }
+                    };
+                    let factors: Vec<T> = (0..c).map(factor).collect();
+                    for (row, x) in rows.zip(self.rows(x, c)) {
+                        for i in 0..c {
+                            row[i] = factors[i] * (x[i] - mean[i]);
+                        }
                     }
                 }
             }

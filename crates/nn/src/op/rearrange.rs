@@ -111,7 +111,7 @@ impl<T: Real> Rule<T> for RearrangeRule<T> {
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
         let planes = x[0].planes();
-        let mut y = ws.tensor(shape, planes);
+        let mut y = ws.like(x[0], shape);
         for p in 0..planes {
             let from: Vec<&[T]> = x.iter().map(|x| x.plane(p)).collect();
             self.copy(&from, y.plane_mut(p), p == 0);
@@ -120,7 +120,7 @@ impl<T: Real> Rule<T> for RearrangeRule<T> {
     }
 
     fn vjp(&self, ws: &mut Workspace<T>, grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>) {
-        let mut dx: Vec<Tensor<T>> = back.shapes.iter().map(|&shape| ws.zeroed(shape)).collect();
+        let mut dx: Vec<Tensor<T>> = back.shapes.iter().map(|&shape| ws.zeros_like(&grad, shape)).collect();
         for (g, &from) in grad.data.chunks_exact(self.run).zip(&self.runs) {
             if from == ZERO {
                 continue;
@@ -133,6 +133,10 @@ impl<T: Real> Rule<T> for RearrangeRule<T> {
         for (&node, dx) in back.nodes.iter().zip(dx) {
             into.add(ws, node, dx);
         }
+    }
+
+    fn takes_one_image(&self) -> bool {
+        true
     }
 }
 

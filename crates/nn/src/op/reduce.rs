@@ -83,7 +83,7 @@ impl<T: Real> Rule<T> for ReduceRule<T> {
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
         let planes = x[0].planes();
-        let mut y = ws.tensor(shape, planes);
+        let mut y = ws.like(x[0], shape);
         for p in 0..planes {
             on_isa!(ws.isa, sum::<T>(self, x[0].plane(p), y.plane_mut(p)));
         }
@@ -91,9 +91,13 @@ impl<T: Real> Rule<T> for ReduceRule<T> {
     }
 
     fn vjp(&self, ws: &mut Workspace<T>, grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>) {
-        let mut dx = ws.tensor(back.shapes[0], 1);
+        let mut dx = ws.like(&grad, back.shapes[0]);
         on_isa!(ws.isa, spread::<T>(self, &grad.data, &mut dx.data));
         ws.pool.give(grad.data);
         into.add(ws, back.nodes[0], dx);
+    }
+
+    fn takes_one_image(&self) -> bool {
+        true
     }
 }

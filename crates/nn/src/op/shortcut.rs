@@ -31,7 +31,7 @@ impl<T: Real> Rule<T> for Shortcut {
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
         let (input, planes) = (x[0].shape, x[0].planes());
-        let mut y = ws.tensor(shape, planes);
+        let mut y = ws.like(x[0], shape);
         y.data.fill(T::ZERO);
         for p in 0..planes {
             let from = x[0].plane(p);
@@ -43,9 +43,11 @@ impl<T: Real> Rule<T> for Shortcut {
 
     fn vjp(&self, ws: &mut Workspace<T>, grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>) {
         let input = back.shapes[0];
-        let mut dx = ws.zeroed(input);
-        let to = &mut dx.data;
-        self.rows(input, grad.shape, |i, o| to[i..i + input.c].copy_from_slice(&grad.data[o..o + input.c]));
+        let mut dx = ws.zeros_like(&grad, input);
+        for p in 0..grad.planes() {
+            let (from, to) = (grad.plane(p), dx.plane_mut(p));
+            self.rows(input, grad.shape, |i, o| to[i..i + input.c].copy_from_slice(&from[o..o + input.c]));
+        }
         ws.pool.give(grad.data);
         into.add(ws, back.nodes[0], dx);
     }

@@ -34,9 +34,10 @@ impl<T: Real> Rule<T> for Softmax {
         shape: Shape,
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
-        let mut y = ws.tensor(shape, x[0].planes());
+        let mut y = ws.like(x[0], shape);
         let mut wide = spread(ws, &x[0].data, shape.c);
-        let (s0, rest) = wide.split_at_mut(shape.rows() * row_len(shape.c));
+        let rows = if x[0].is_jet() { shape.rows() } else { y.data.len() / shape.c };
+        let (s0, rest) = wide.split_at_mut(rows * row_len(shape.c));
         on_vector!(ws.isa, softmax::<T>(shape.c, s0));
         if !rest.is_empty() {
             let (s1, s2) = rest.split_at_mut(s0.len());

@@ -20,11 +20,11 @@ impl<T: Real> Rule<T> for Tokens<T> {
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
         let planes = x[0].planes();
-        let mut y = ws.tensor(shape, planes);
+        let mut y = ws.like(x[0], shape);
         for p in 0..planes {
             let (head, tail) = y.plane_mut(p).split_at_mut(self.prefix.len());
             tail.copy_from_slice(x[0].plane(p));
-            if p == 0 {
+            if x[0].holds_values(p) {
                 head.copy_from_slice(&self.prefix);
                 tail.iter_mut().zip(&self.position).for_each(|(y, e)| *y += *e);
             } else {
@@ -35,8 +35,10 @@ impl<T: Real> Rule<T> for Tokens<T> {
     }
 
     fn vjp(&self, ws: &mut Workspace<T>, grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>) {
-        let mut dx = ws.tensor(back.shapes[0], 1);
-        dx.data.copy_from_slice(&grad.data[self.prefix.len()..]);
+        let mut dx = ws.like(&grad, back.shapes[0]);
+        for p in 0..grad.planes() {
+            dx.plane_mut(p).copy_from_slice(&grad.plane(p)[self.prefix.len()..]);
+        }
         ws.pool.give(grad.data);
         into.add(ws, back.nodes[0], dx);
     }
@@ -54,7 +56,7 @@ impl<T: Real> Rule<T> for FirstTokens {
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
         let planes = x[0].planes();
-        let mut y = ws.tensor(shape, planes);
+        let mut y = ws.like(x[0], shape);
         for p in 0..planes {
             y.plane_mut(p).copy_from_slice(&x[0].plane(p)[..shape.len()]);
         }
@@ -66,7 +68,9 @@ impl<T: Real> Rule<T> for FirstTokens {
         if fresh {
             dx.data.fill(T::ZERO);
         }
-        dx.data.iter_mut().zip(grad.data.iter()).for_each(|(d, g)| *d += *g);
+        for p in 0..grad.planes() {
+            dx.plane_mut(p).iter_mut().zip(grad.plane(p)).for_each(|(d, g)| *d += *g);
+        }
         ws.pool.give(grad.data);
         into.add(ws, back.nodes[0], dx);
     }

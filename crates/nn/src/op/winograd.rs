@@ -84,11 +84,10 @@ impl<T: Real> Rule<T> for WinogradRule<T> {
         shape: Shape,
         save: bool,
     ) -> (Tensor<T>, Saved<T>) {
-        let planes = x[0].planes();
-        let mut y = ws.tensor(shape, planes);
-        let jet = planes > 1;
+        let mut y = ws.like(x[0], shape);
+        let (planes, jet) = (y.planes(), y.is_jet());
         let keep_slope = save && !self.activation.slope_from_output();
-        let mut slope = keep_slope.then(|| ws.pool.take(shape.len()));
+        let mut slope = keep_slope.then(|| ws.pool.take(y.data.len()));
         let place = Place {
             input: self.input,
             output: shape,
@@ -97,6 +96,7 @@ impl<T: Real> Rule<T> for WinogradRule<T> {
         };
         let epilogue = Epilogue {
             bias: Some(&self.bias),
+            biased: if jet { shape.len() } else { usize::MAX },
             residual: self.residual.then(|| &x[1].data[..]),
             activation: if jet { Activation::Identity } else { self.activation },
             derivative: slope.as_deref_mut(),
@@ -128,7 +128,7 @@ impl<T: Real> Rule<T> for WinogradRule<T> {
         let (mut dx, fresh) = into.open(ws, back.nodes[0], self.input);
         let slope = back.slopes[0];
         let epilogue = Epilogue { accumulate: !fresh, slope, ..Default::default() };
-        let mut scratch = ws.pool.take(weight.scratch(ws.threads, place, 1));
+        let mut scratch = ws.pool.take(weight.scratch(ws.threads, place, grad.planes()));
         weight.convolve(ws.threads, ws.isa, place, &grad.data, &mut dx.data, epilogue, &mut scratch);
         ws.pool.give(scratch);
         into.finish(ws, back.nodes[0], dx, slope.is_some());

@@ -188,7 +188,7 @@ impl<T: Real> Winograd<T> {
         threads.max(1) * (self.scheme.points() * (distance(block * k) + distance(block * n)) + k)
     }
 
-    /// The convolution of images one behind the other in `x`, into as many in `y`; a bias is added to the first alone.
+    /// The convolution of images one behind the other in `x`, into as many in `y`.
     /// Its rows of tiles are shared among `threads` of the pool this thread belongs to; the bits do not depend on it.
     pub(crate) fn convolve(
         &self,
@@ -514,10 +514,8 @@ fn gather<T: Real, V: Vector<T>, const R: usize, const C: usize, const M: usize,
     let Shape { h, w, c } = job.place.output;
     let tiles = job.tiles.clone();
     assert!(from.len() >= (R * C - 1) * step + tiles.len() * c);
-    let bias = epilogue.bias;
     for (row, index) in tiles.enumerate() {
         let tile = job.tile(index);
-        epilogue.bias = bias.filter(|_| tile.plane == 0);
         let from = &from[row * c..];
         let (rows, columns) = (M.min(h - tile.y), N.min(w - tile.x));
         let corner = ((tile.plane * h + tile.y) * w + tile.x) * c - base;
@@ -562,7 +560,6 @@ fn gather<T: Real, V: Vector<T>, const R: usize, const C: usize, const M: usize,
             }
         }
     }
-    epilogue.bias = bias;
 }
 
 #[cfg(test)]

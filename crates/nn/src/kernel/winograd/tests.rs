@@ -79,8 +79,8 @@ fn agrees<T: Real>(tolerance: f64) {
             let mut y: Vec<T> = wide(&before);
             let (bias_t, residual_t, slope_t) = (wide::<T>(&bias), wide::<T>(&residual), wide::<T>(&slope));
             let epilogue = Epilogue {
-                biased: usize::MAX,
                 bias: Some(&bias_t),
+                biased: place.output.len(),
                 residual: Some(&residual_t),
                 accumulate: true,
                 activation: Activation::Relu,
