@@ -267,6 +267,11 @@ impl<T: Real> Stack<T> {
         })
     }
 
+    /// The instruction set they are packed for.
+    pub(crate) fn isa(&self) -> Isa {
+        self.isa
+    }
+
     /// Rows of a matrix.
     pub(crate) fn k(&self) -> usize {
         self.k

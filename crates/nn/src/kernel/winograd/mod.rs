@@ -19,6 +19,10 @@ use crate::tensor::Shape;
 
 /// Values of transformed tiles that are worked on together: they stay in an L2 cache of 1 MiB as f32.
 const BLOCK: usize = 160 * 1024;
+/// Tiles worked on together at least: for fewer, the weights would pass by too often.
+const LEAST: usize = 64;
+/// Channels on both sides from which the tile unit multiplies: of fewer it takes as long to split the weights anew for a few tiles.
+const TILED: usize = 128;
 /// Most points of a direction.
 const MOST: usize = 8;
 
@@ -152,8 +156,8 @@ impl<T: Real> Winograd<T> {
         let (rows, columns) = (scheme.rows, scheme.columns);
         let taps = rows.taps * columns.taps;
         assert_eq!(raw.len(), out * input * taps, "the weight does not fit its shape");
-        // Each of its many small products would split its matrix anew: tiles made ResNet-50's take half as long again.
-        let isa = isa.without_tiles();
+
+        let isa = if input >= TILED && out >= TILED { isa } else { isa.without_tiles() };
         let weights = Stack::new(isa, scheme.points(), input, out, |point, values| {
             let (i, j) = (point / columns.points(), point % columns.points());
             let (row, column) = (rows.kernel_row(i), columns.kernel_row(j));
@@ -178,7 +182,14 @@ impl<T: Real> Winograd<T> {
 
     /// Most tiles of a block.
     fn most(&self) -> usize {
-        (BLOCK / (self.scheme.points() * (self.weights.k() + self.weights.n()))).next_multiple_of(12)
+        let step = self.step();
+        let fits = BLOCK / (self.scheme.points() * (self.weights.k() + self.weights.n()));
+        fits.max(LEAST).next_multiple_of(step)
+    }
+
+    /// What whole tiles of the products' rows are a multiple of.
+    fn step(&self) -> usize {
+        if self.weights.isa() == self.weights.isa().without_tiles() { 12 } else { 32 }
     }
 
     /// Values of working memory that [`Winograd::convolve`] wants for `threads` threads.
@@ -205,7 +216,7 @@ impl<T: Real> Winograd<T> {
         assert_eq!(x.len(), planes * place.input.len(), "the input does not fit the output");
         assert!(place.input.c == self.weights.k() && place.output.c == self.weights.n());
         let rows = planes * self.scheme.rows.tiles(place.output.h);
-        self.share(threads, isa.without_tiles(), place, x, (0, rows), y, epilogue, scratch);
+        self.share(threads, isa, place, x, (0, rows), y, epilogue, scratch);
     }
 
     /// First value of the output that row `row` of tiles writes, the rows of all images counted on.
@@ -257,7 +268,7 @@ impl<T: Real> Winograd<T> {
         let across = self.scheme.columns.tiles(place.output.w);
         let tiles = (to - from) * across;
         // Blocks of about one size, in whole tiles of the product's rows.
-        let block = tiles.div_ceil(tiles.div_ceil(self.most()).max(1)).next_multiple_of(12).min(tiles);
+        let block = tiles.div_ceil(tiles.div_ceil(self.most()).max(1)).next_multiple_of(self.step()).min(tiles);
         let (spread_step, product_step) = (distance(block * k), distance(block * n));
         let (zeros, rest) = scratch.split_at_mut(k);
         zeros.fill(T::ZERO);
@@ -273,7 +284,7 @@ impl<T: Real> Winograd<T> {
                 let left = Left::rows(&spread[point * spread_step..][..count * k], k);
                 let out = &mut product[point * product_step..][..count * n];
                 let rows = Even { left, ldc: n };
-                multiply(isa, count, rows, self.weights.at(point), out, Epilogue::default());
+                multiply(self.weights.isa(), count, rows, self.weights.at(point), out, Epilogue::default());
             }
             on_vector!(isa, gather_tiles::<T>(&job, product, product_step, y, base, &mut epilogue));
         }
