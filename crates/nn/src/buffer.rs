@@ -53,6 +53,18 @@ impl<T: Real> Buffer<T> {
         unsafe { std::slice::from_raw_parts(self.ptr.as_ptr().cast(), self.len * (size_of::<T>() / 2)) }
     }
 
+    /// The memory as bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr().cast(), self.len * size_of::<T>()) }
+    }
+
+    /// [`Buffer::bytes`], to be written.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above; every pattern of bits is a valid f32 and f64, and `&mut self` is unique.
+        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().cast(), self.len * size_of::<T>()) }
+    }
+
     /// [`Buffer::words`], to be written.
     pub(crate) fn words_mut(&mut self) -> &mut [u16] {
         // SAFETY: as above; every pattern of bits is a valid f32 and f64, and `&mut self` is unique.

@@ -147,7 +147,11 @@ struct Plan {
 }
 
 impl Plan {
-    fn of_steps<T: Real>(steps: &[Step<T>], Outlined { chosen, outputs }: Outlined, shapes: &[Shape]) -> Self {
+    fn of_steps<T: Real>(
+        steps: &[Step<T>],
+        Outlined { chosen, outputs }: Outlined,
+        shapes: &[Shape],
+    ) -> Self {
         let nodes = shapes.len();
         let mut kept = vec![false; nodes];
         let mut read = vec![false; nodes];
@@ -422,11 +426,14 @@ impl<T: Real> Network<T> {
             let shapes: Vec<Shape> = step.inputs.iter().map(|&n| self.shapes[n]).collect();
             let saved = tape.saved[i].take();
             let slope = |(maker, &n): (&Option<usize>, &NodeId)| {
-                maker.and_then(|m| match (&tape.saved[m], &tape.values[n]) {
-                    (Some(slope), _) => Some(Slope::Saved(&slope[..])),
-                    (None, Some(y)) => Some(Slope::Output(self.steps[m].rule.activation(), &y.data[..])),
-                    (None, None) => None,
-                })
+                let slope = |m: usize| {
+                    Slope::of(
+                        self.steps[m].rule.activation(),
+                        tape.saved[m].as_ref(),
+                        tape.values[n].as_ref(),
+                    )
+                };
+                maker.and_then(slope)
             };
             let back = Back {
                 pulled: gradients.pulled[step.output],

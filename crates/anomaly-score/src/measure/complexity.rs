@@ -95,12 +95,7 @@ impl<T: Real> Measurer<'_, T> {
 
     /// [`Measurer::curvature`] along n: ε·‖P g″‖/‖g′‖ with g(t) = M(x + t·n̂), P the
     /// projection orthogonal to g′. n̂ is n without the entries that point out of the box.
-    pub(super) fn curvature_along(
-        &mut self,
-        x: &[T],
-        n: &[f64],
-        outputs: &[usize],
-    ) -> Result<Vec<Bend<T>>> {
+    pub(super) fn curvature_along(&mut self, x: &[T], n: &[f64], outputs: &[usize]) -> Result<Vec<Bend<T>>> {
         let inside: Vec<T> = x
             .iter()
             .zip(n)

@@ -120,11 +120,10 @@ fn noise_floor_says_how_much_of_c_is_rounding() {
     for case in read("method/dinov2-vits14-56.json")["images"].as_array().unwrap() {
         let image = image(case, &network_case);
         let mut measurer = Measurer::new(&network, &constants, 0).unwrap();
-        let Bend { complexity, noise_floor: floor, .. } =
-            measurer
-                .path_complexity_along(&[(&image.pixels, &image.direction)], &[0])
-                .swap_remove(0)
-                .swap_remove(0);
+        let Bend { complexity, noise_floor: floor, .. } = measurer
+            .path_complexity_along(&[(&image.pixels, &image.direction)], &[0])
+            .swap_remove(0)
+            .swap_remove(0);
         let true_c = case["float64"]["complexity"].as_f64().unwrap();
         let rounding = (complexity.unwrap().powi(2) - true_c.powi(2)).sqrt();
         let ratio = floor.unwrap() / rounding;
@@ -179,10 +178,7 @@ fn layers_measured_together_give_what_each_gives_alone() {
         let constants = protocol(name);
         let mut measurer = Measurer::new(&joint, &constants, 5).unwrap();
         let together = measure(&mut measurer, &x, 3, &[0, 1, 2]);
-        assert_eq!(
-            measure(&mut measurer, &x, 3, &[2, 0]),
-            [together[2].clone(), together[0].clone()]
-        );
+        assert_eq!(measure(&mut measurer, &x, 3, &[2, 0]), [together[2].clone(), together[0].clone()]);
         for (layer, expected) in layers.iter().zip(&together) {
             let alone = network(&[*layer]);
             let found = measure(&mut Measurer::new(&alone, &constants, 5).unwrap(), &x, 3, &[0]);

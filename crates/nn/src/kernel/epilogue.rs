@@ -1,9 +1,58 @@
 //! What becomes of the sums of a product before they are stored: bias, residual, activation, slope.
 
+use crate::buffer::Buffer;
 use crate::kernel::vector::Vector;
 use crate::op::Slope;
 use crate::op::activation::Activation;
 use crate::real::Real;
+
+/// Receives the derivative of an activation, value by value.
+pub enum Derivative<'a, T> {
+    /// As a number.
+    Values(&'a mut [T]),
+    /// Of one that is linear between kinks, as a bit: set where it is 1. That of value i is bit i % 8 of byte i / 8; rows are
+    /// multiples of 8.
+    Bits(&'a mut [u8]),
+}
+
+impl<'a, T: Real> Derivative<'a, T> {
+    /// Number of values.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Derivative::Values(x) => x.len(),
+            Derivative::Bits(x) => x.len() * 8,
+        }
+    }
+
+    /// The first `at` values, eight or a multiple, and the rest.
+    fn split_at(self, at: usize) -> (Self, Self) {
+        match self {
+            Derivative::Values(x) => {
+                let (first, rest) = x.split_at_mut(at);
+                (Derivative::Values(first), Derivative::Values(rest))
+            }
+            Derivative::Bits(x) => {
+                debug_assert!(at.is_multiple_of(8), "a byte is not cut");
+                let (first, rest) = x.split_at_mut(at / 8);
+                (Derivative::Bits(first), Derivative::Bits(rest))
+            }
+        }
+    }
+
+    /// Room in `saved` for the derivative of `f` at values `from..to`.
+    pub(crate) fn within(
+        f: Activation,
+        saved: &'a mut Buffer<T>,
+        std::ops::Range { start, end }: std::ops::Range<usize>,
+    ) -> Self {
+        if f.slope_from_output() {
+            debug_assert!(start.is_multiple_of(8) && end.is_multiple_of(8), "a byte is not cut");
+            Derivative::Bits(&mut saved.bytes_mut()[start / 8..end / 8])
+        } else {
+            Derivative::Values(&mut saved[start..end])
+        }
+    }
+}
 
 /// What is done to an element of the product before it is stored.
 pub struct Epilogue<'a, T: Real> {
@@ -18,7 +67,7 @@ pub struct Epilogue<'a, T: Real> {
     /// Applied last.
     pub activation: Activation,
     /// Receives the activation's derivative; laid out as C.
-    pub derivative: Option<&'a mut [T]>,
+    pub derivative: Option<Derivative<'a, T>>,
     /// The result is multiplied by this, last; laid out as C.
     pub slope: Option<Slope<'a, T>>,
 }
@@ -54,7 +103,7 @@ impl<'a, T: Real> Epilogue<'a, T> {
         let Epilogue { bias, biased, accumulate, activation, .. } = self;
         let (derivative1, derivative2) = match self.derivative {
             Some(derivative) => {
-                let (d1, d2) = derivative.split_at_mut(at);
+                let (d1, d2) = derivative.split_at(at);
                 (Some(d1), Some(d2))
             }
             None => (None, None),
@@ -103,18 +152,57 @@ pub(crate) fn finish<T: Real, V: Vector<T>, const N: usize>(
     }
     match &mut epilogue.derivative {
         None => epilogue.activation.apply_row(&mut acc),
-        Some(derivative) => {
+        Some(Derivative::Values(derivative)) => {
             let slope = epilogue.activation.apply_row_with_slope(&mut acc);
             store_row(slope, &mut derivative[at..at + width], whole);
         }
+        Some(Derivative::Bits(bits)) => {
+            epilogue.activation.apply_row(&mut acc);
+            store_bits(epilogue.activation, acc, at, width, bits);
+        }
     }
     if let Some(slope) = &epilogue.slope {
-        let values = load_row::<T, V, N>(&slope.values()[at..at + width], whole);
+        assert!(slope.len() >= at + width, "the slope is too short");
         for j in 0..N {
-            acc[j] = slope.multiply(acc[j], values[j]);
+            let from = j * V::LANES;
+            if from < width {
+                // SAFETY: just checked; rows whose slope is bits begin at multiples of 8.
+                acc[j] = unsafe { slope.times(acc[j], at + from, V::LANES.min(width - from)) };
+            }
         }
     }
     acc
+}
+
+/// Sets the bits of the `width` values of `y`, outputs of `f`, where its slope is 1, and unsets the others'; the first is that
+/// of value `at`.
+#[inline(always)]
+fn store_bits<T: Real, V: Vector<T>, const N: usize>(
+    f: Activation,
+    y: [V; N],
+    at: usize,
+    width: usize,
+    bits: &mut [u8],
+) {
+    let Some((low, high)) = f.linear_between() else { return };
+    let (low, high) = (V::splat(T::of(low)), V::splat(T::of(high)));
+    for j in 0..N {
+        let from = j * V::LANES;
+        if from >= width {
+            break;
+        }
+        let all = y[j].bits_between(low, high);
+        let place = (at + from) / 8;
+        if (at + from) % 8 == 0 {
+            bits[place] = all as u8;
+        } else {
+            // Half a byte: the other half was stored just before.
+            bits[place] |= (all as u8) << 4;
+        }
+        if V::LANES > 8 && width - from > 8 {
+            bits[place + 1] = (all >> 8) as u8;
+        }
+    }
 }
 
 /// `N` registers from `row`, which holds as many values if `whole`, else fewer.

@@ -191,7 +191,7 @@ pub(crate) fn multiply<T: Real, A: Source<T>>(
     assert!(epilogue.bias.is_none_or(|x| x.len() >= n), "the bias is too short");
     assert!(epilogue.residual.is_none_or(|x| x.len() >= reach), "the residual is too short");
     assert!(epilogue.derivative.as_ref().is_none_or(|x| x.len() >= reach), "the derivative is too short");
-    assert!(epilogue.slope.is_none_or(|x| x.values().len() >= reach), "the slope is too short");
+    assert!(epilogue.slope.is_none_or(|x| x.len() >= reach), "the slope is too short");
     let mut job = Job { m, a, b, c, epilogue };
     match isa {
         #[cfg(target_arch = "x86_64")]
@@ -473,7 +473,8 @@ pub(super) fn prefetch_operands<T: Real, A: Source<T>>(job: &Job<T, A>, strip: S
         prefetch_lines(residual.as_ptr().wrapping_add(at), width);
     }
     if let Some(slope) = job.epilogue.slope {
-        prefetch_lines(slope.values().as_ptr().wrapping_add(at), width);
+        let (from, bytes) = slope.place(at, width);
+        prefetch_lines(from, bytes);
     }
 }
 
@@ -549,7 +550,7 @@ pub(crate) fn prefetch_row<T: Real, V: Vector<T>, const N: usize>(b: *const T) {
 
 /// Asks for `count` values from `from` on.
 #[inline(always)]
-fn prefetch_lines<T: Real>(from: *const T, count: usize) {
+fn prefetch_lines<T>(from: *const T, count: usize) {
     for at in (0..count).step_by(64 / size_of::<T>()) {
         prefetch(from.wrapping_add(at));
     }

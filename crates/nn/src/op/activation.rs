@@ -37,6 +37,17 @@ impl Activation {
         matches!(self, Activation::Identity | Activation::Relu | Activation::Relu6)
     }
 
+    /// How many values of T a product saves as the slopes at `len` outputs, rows of `c`: bits where they say all and rows are
+    /// whole bytes. `None` where nothing is saved, since there is no slope or it is read off the output.
+    pub(crate) fn saved_slopes<T: Real>(self, len: usize, c: usize) -> Option<usize> {
+        match self {
+            Activation::Identity => None,
+            _ if !self.slope_from_output() => Some(len),
+            _ if c.is_multiple_of(8) => Some(len.div_ceil(8 * size_of::<T>())),
+            _ => None,
+        }
+    }
+
     /// g·f′ where the output is `y`; only if [`Activation::slope_from_output`].
     #[inline(always)]
     pub(crate) fn mask<T: Real, V: Vector<T>>(self, g: V, y: V) -> V {
@@ -306,18 +317,16 @@ pub(crate) fn pull_back<T: Real>(
 ) {
     #[inline(always)]
     fn body<T: Real, V: Vector<T>>(slope: Slope<T>, grad: &mut [T]) {
-        for (g, values) in grad.chunks_mut(V::LANES).zip(slope.values().chunks(V::LANES)) {
-            slope.multiply(V::load_part(g), V::load_part(values)).store_part(g);
+        assert!(slope.len() >= grad.len(), "the slope is too short");
+        for (i, g) in grad.chunks_mut(V::LANES).enumerate() {
+            // SAFETY: just checked.
+            unsafe { slope.times(V::load_part(g), i * V::LANES, g.len()) }.store_part(g);
         }
     }
     if f == Activation::Identity {
         return;
     }
-    let slope = match (saved, output) {
-        (Some(slope), _) => Slope::Saved(&slope[..]),
-        (None, Some(y)) => Slope::Output(f, &y.data[..]),
-        (None, None) => unreachable!("an activation keeps its slope or its output"),
-    };
+    let slope = Slope::of(f, saved.as_ref(), output).expect("an activation keeps its slope or its output");
     on_vector!(isa, body::<T>(slope, grad));
 }
 

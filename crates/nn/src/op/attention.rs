@@ -294,9 +294,7 @@ impl<T: Real> Rule<T> for AttentionRule {
         let apart = self.parts_are_apart();
         let add = |first: bool| Epilogue { accumulate: !(first && apart), ..Default::default() };
         for (image, head) in (0..grad.planes()).flat_map(|i| (0..self.heads).map(move |h| (i, h))) {
-            let offset = |part: Part| {
-                image * back.shapes[part.input].len() + part.column + head * self.dim
-            };
+            let offset = |part: Part| image * back.shapes[part.input].len() + part.column + head * self.dim;
             let v_t = self.pack_part(ws, self.value, &x, image, head, true);
             let k = self.pack_part(ws, self.key, &x, image, head, false);
             let k_t = back.saved.is_none().then(|| self.pack_part(ws, self.key, &x, image, head, true));
@@ -306,7 +304,9 @@ impl<T: Real> Rule<T> for AttentionRule {
                 let q = self.left(self.query, &x, image, head, from);
                 let g_at = image * grad.shape.len() + from * c + head * self.dim;
                 let p: &[T] = match (&back.saved, &k_t) {
-                    (Some(saved), _) => &saved[((image * self.heads + head) * queries + from) * stride..][..n],
+                    (Some(saved), _) => {
+                        &saved[((image * self.heads + head) * queries + from) * stride..][..n]
+                    }
                     (None, None) => unreachable!("the keys are packed where no probabilities are saved"),
                     (None, Some(k_t)) => {
                         gemm(isa, rows, q, k_t, &mut again[..n], stride, Epilogue::default());

@@ -1,7 +1,7 @@
 //! Convolution and linear layer as one matrix product, with bias, residual and
 //! activation in its epilogue.
 
-use crate::kernel::epilogue::Epilogue;
+use crate::kernel::epilogue::{Derivative, Epilogue};
 use crate::kernel::gemm::{Left, SHARED, gemm_shared, multiply};
 use crate::kernel::isa::Isa;
 use crate::kernel::pack::{Packed, packed_len};
@@ -439,8 +439,8 @@ impl<T: Real> Rule<T> for ConvRule<T> {
     ) -> (Tensor<T>, Saved<T>) {
         let mut y = ws.like(x[0], shape);
         let (planes, jet) = (y.planes(), y.is_jet());
-        let keep_slope = save && !self.activation.slope_from_output();
-        let mut slope = keep_slope.then(|| ws.pool.take(y.data.len()));
+        let saved = self.activation.saved_slopes::<T>(y.data.len(), shape.c).filter(|_| save);
+        let mut slope = saved.map(|len| ws.pool.take(len));
         let activation = if jet { Activation::Identity } else { self.activation };
         let (window, input) = (self.window, self.input);
         if window.is_point() {
@@ -451,7 +451,7 @@ impl<T: Real> Rule<T> for ConvRule<T> {
                 biased: if jet { shape.len() } else { usize::MAX },
                 residual: self.residual.then(|| &x[1].data[..]),
                 activation,
-                derivative: slope.as_deref_mut(),
+                derivative: slope.as_mut().map(|s| Derivative::within(self.activation, s, 0..y.data.len())),
                 ..Default::default()
             };
             let (threads, m) = (ws.threads, planes * shape.rows());
@@ -470,7 +470,7 @@ impl<T: Real> Rule<T> for ConvRule<T> {
                     biased: if jet { shape.len() } else { usize::MAX },
                     residual: self.residual.then(|| &x[1].data[place.clone()]),
                     activation,
-                    derivative: slope.as_deref_mut().map(|slope| &mut slope[place.clone()]),
+                    derivative: slope.as_mut().map(|s| Derivative::within(self.activation, s, place.clone())),
                     ..Default::default()
                 };
                 let images = match &mut edged {
@@ -521,7 +521,16 @@ impl<T: Real> Rule<T> for ConvRule<T> {
             };
             let left = Left::rows(&grad.data, shape.c);
             let c = self.input.c;
-            gemm_shared(ws.threads, isa, grad.planes() * shape.rows(), left, transposed, &mut dx.data, c, epilogue);
+            gemm_shared(
+                ws.threads,
+                isa,
+                grad.planes() * shape.rows(),
+                left,
+                transposed,
+                &mut dx.data,
+                c,
+                epilogue,
+            );
             spare.into_iter().for_each(|p| ws.pool.give(p.into_buffer()));
         } else if self.input.c < 8 {
             for p in 0..grad.planes() {
@@ -545,6 +554,7 @@ impl<T: Real> Rule<T> for ConvRule<T> {
     }
 
     fn keeps_output(&self) -> bool {
-        self.activation != Activation::Identity && self.activation.slope_from_output()
+        let saved = self.activation.saved_slopes::<T>(0, self.bias.len());
+        self.activation != Activation::Identity && saved.is_none()
     }
 }

@@ -120,7 +120,7 @@ impl<T: Real> Sweep<'_, T> {
             assert!(line.0.taps == 0 || line.0.tap(0) < line.1 && line.0.tap(line.0.taps - 1) < line.1);
         }
         if let Some(slope) = &self.slope {
-            assert!(slope.values().len() >= self.output.len(), "the slope is too short");
+            assert!(slope.len() >= self.output.len(), "the slope is too short");
         }
         self.share(threads, isa, y);
     }
@@ -164,7 +164,7 @@ impl<T: Real> Sweep<'_, T> {
             }
             acc = self.activation.apply_one(acc);
             if let Some(slope) = &self.slope {
-                acc = slope.multiply(acc, V::load(slope.values().as_ptr().add(at)));
+                acc = slope.times(acc, at, V::LANES);
             }
             acc.store(out);
         }
@@ -314,7 +314,8 @@ fn singly<T: Real, V: Vector<T>>(sweep: &Sweep<T>, i: usize, j: usize, c: usize,
         }
         acc = sweep.activation.apply_one(acc);
         if let Some(slope) = &sweep.slope {
-            acc = slope.multiply(acc, V::load_part(&slope.values()[at..at + lanes]));
+            // SAFETY: `Sweep::run` checked the length; `c` is a multiple of the lanes, and rows of bits are multiples of 8.
+            acc = unsafe { slope.times(acc, at, lanes) };
         }
         acc.store_part(out);
     }

@@ -113,7 +113,8 @@ impl<T: Real> Rule<T> for MatMul {
     fn vjp(&self, ws: &mut Workspace<T>, grad: Tensor<T>, back: Back<T>, into: &mut Gradients<T>) {
         let (m, k, n, isa) = (self.m, self.k, self.n, ws.isa);
         let last = back.shapes.len() - 1;
-        let (mut da, mut db) = (ws.zeros_like(&grad, back.shapes[0]), ws.zeros_like(&grad, back.shapes[last]));
+        let (mut da, mut db) =
+            (ws.zeros_like(&grad, back.shapes[0]), ws.zeros_like(&grad, back.shapes[last]));
         let (left, right) = (back.input(0), back.input(last));
         let mut product = ws.pool.take(m.max(n) * k);
         self.matrices(|index, a, b| {

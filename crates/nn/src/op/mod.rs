@@ -59,29 +59,85 @@ pub enum Slope<'a, T> {
     Saved(&'a [T]),
     /// To be read off the output.
     Output(Activation, &'a [T]),
+    /// 1 where a bit is set, else 0: that of value i is bit i % 8 of byte i / 8.
+    Bits(&'a [u8]),
 }
 
-impl<'a, T: Real> Slope<'a, T> {
-    pub(crate) fn values(&self) -> &'a [T] {
-        match self {
-            Slope::Saved(x) | Slope::Output(_, x) => x,
+impl<T: Real> Slope<'_, T> {
+    /// What `forward` saved of an activation `f`, or else its output.
+    pub(crate) fn of<'a>(
+        f: Activation,
+        saved: Option<&'a Buffer<T>>,
+        output: Option<&'a Tensor<T>>,
+    ) -> Option<Slope<'a, T>> {
+        match (saved, output) {
+            (Some(bits), _) if f.slope_from_output() => Some(Slope::Bits(bits.bytes())),
+            (Some(slope), _) => Some(Slope::Saved(slope)),
+            (None, Some(y)) => Some(Slope::Output(f, &y.data)),
+            (None, None) => None,
         }
     }
 
-    /// The slope without its first `at` values.
+    /// Number of values.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Slope::Saved(x) | Slope::Output(_, x) => x.len(),
+            Slope::Bits(x) => x.len() * 8,
+        }
+    }
+
+    /// The slope without its first `at` values, eight or a multiple.
     pub(crate) fn from(self, at: usize) -> Self {
         match self {
             Slope::Saved(x) => Slope::Saved(&x[at..]),
             Slope::Output(f, x) => Slope::Output(f, &x[at..]),
+            Slope::Bits(x) => {
+                debug_assert!(at.is_multiple_of(8), "a byte is not cut");
+                Slope::Bits(&x[at / 8..])
+            }
         }
     }
 
-    /// g·slope, where `values` are those of [`Slope::values`] at the same place.
-    #[inline(always)]
-    pub(crate) fn multiply<V: Vector<T>>(&self, g: V, values: V) -> V {
+    /// Where value `at` lies in memory, and bytes of `count` values.
+    pub(crate) fn place(&self, at: usize, count: usize) -> (*const u8, usize) {
         match self {
-            Slope::Saved(_) => g.mul(values),
-            Slope::Output(f, _) => f.mask(g, values),
+            Slope::Saved(x) | Slope::Output(_, x) => {
+                (x.as_ptr().wrapping_add(at).cast(), count * size_of::<T>())
+            }
+            Slope::Bits(x) => (x.as_ptr().wrapping_add(at / 8), count.div_ceil(8)),
+        }
+    }
+
+    /// g·slope, that of the first `width` values from `at` on in the register's lanes.
+    ///
+    /// # Safety
+    /// The slope reaches `at + width`; `at` is a multiple of the lanes or of 8.
+    #[inline(always)]
+    pub(crate) unsafe fn times<V: Vector<T>>(&self, g: V, at: usize, width: usize) -> V {
+        #[inline(always)]
+        unsafe fn load<T: Real, V: Vector<T>>(x: &[T], at: usize, width: usize) -> V {
+            debug_assert!(at + width <= x.len());
+            // SAFETY: the caller's promise.
+            unsafe {
+                if width == V::LANES {
+                    V::load(x.as_ptr().add(at))
+                } else {
+                    V::load_part(x.get_unchecked(at..at + width))
+                }
+            }
+        }
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Slope::Saved(x) => g.mul(load::<T, V>(x, at, width)),
+                Slope::Output(f, x) => f.mask(g, load::<T, V>(x, at, width)),
+                Slope::Bits(x) => {
+                    debug_assert!((at + width).div_ceil(8) <= x.len());
+                    let low = u32::from(*x.get_unchecked(at / 8)) >> (at % 8);
+                    let high = if width > 8 { u32::from(*x.get_unchecked(at / 8 + 1)) << 8 } else { 0 };
+                    g.where_bits(high | low)
+                }
+            }
         }
     }
 }

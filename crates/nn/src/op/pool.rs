@@ -152,10 +152,7 @@ impl<T: Real> Rule<T> for PoolRule {
             PoolKind::Average { count_padding } => {
                 for p in 0..grad.planes() {
                     let (from, to) = (grad.plane(p), dx.plane_mut(p));
-                    on_isa!(
-                        ws.isa,
-                        mean_transposed::<T>(self.window, count_padding, from, shape, to, input)
-                    );
+                    on_isa!(ws.isa, mean_transposed::<T>(self.window, count_padding, from, shape, to, input));
                 }
             }
             PoolKind::Max => {

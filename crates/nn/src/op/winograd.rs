@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use crate::kernel::epilogue::Epilogue;
+use crate::kernel::epilogue::{Derivative, Epilogue};
 use crate::kernel::isa::Isa;
 use crate::kernel::winograd::{Place, Scheme, Winograd};
 use crate::op::activation::{Activation, jet_in_place, pull_back};
@@ -86,8 +86,8 @@ impl<T: Real> Rule<T> for WinogradRule<T> {
     ) -> (Tensor<T>, Saved<T>) {
         let mut y = ws.like(x[0], shape);
         let (planes, jet) = (y.planes(), y.is_jet());
-        let keep_slope = save && !self.activation.slope_from_output();
-        let mut slope = keep_slope.then(|| ws.pool.take(y.data.len()));
+        let saved = self.activation.saved_slopes::<T>(y.data.len(), shape.c).filter(|_| save);
+        let mut slope = saved.map(|len| ws.pool.take(len));
         let place = Place {
             input: self.input,
             output: shape,
@@ -99,7 +99,7 @@ impl<T: Real> Rule<T> for WinogradRule<T> {
             biased: if jet { shape.len() } else { usize::MAX },
             residual: self.residual.then(|| &x[1].data[..]),
             activation: if jet { Activation::Identity } else { self.activation },
-            derivative: slope.as_deref_mut(),
+            derivative: slope.as_mut().map(|s| Derivative::within(self.activation, s, 0..y.data.len())),
             ..Default::default()
         };
         let mut scratch = ws.pool.take(self.weight.scratch(ws.threads, place, planes));
@@ -144,7 +144,8 @@ impl<T: Real> Rule<T> for WinogradRule<T> {
     }
 
     fn keeps_output(&self) -> bool {
-        self.activation != Activation::Identity && self.activation.slope_from_output()
+        let saved = self.activation.saved_slopes::<T>(0, self.bias.len());
+        self.activation != Activation::Identity && saved.is_none()
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::kernel::epilogue::Derivative;
 use crate::op::activation::Activation;
 
 fn values(len: usize, seed: u64) -> Vec<f64> {
@@ -47,10 +48,23 @@ fn agrees_with_the_definition() {
                     bias: Some(&bias32),
                     residual: Some(&residual32),
                     activation: Activation::Relu,
-                    derivative: Some(&mut slope),
+                    derivative: Some(Derivative::Values(&mut slope)),
                     ..Default::default()
                 };
                 gemm(isa, m, left, &packed, &mut c, n, epilogue);
+                if n % 8 == 0 {
+                    let (mut again, mut bits) = (vec![0f32; m * n], vec![0xaa_u8; m * n / 8]);
+                    let epilogue = Epilogue {
+                        bias: Some(&bias32),
+                        residual: Some(&residual32),
+                        activation: Activation::Relu,
+                        derivative: Some(Derivative::Bits(&mut bits)),
+                        ..Default::default()
+                    };
+                    gemm(isa, m, left, &packed, &mut again, n, epilogue);
+                    assert_eq!(again, c);
+                    assert!((0..m * n).all(|i| f32::from(bits[i / 8] >> (i % 8) & 1) == slope[i]), "{isa:?}");
+                }
                 for i in 0..m {
                     for j in 0..n {
                         let sum: f64 = (0..k).map(|p| at(i, p) * bt(p, j)).sum();

@@ -268,7 +268,8 @@ impl<T: Real> Winograd<T> {
         let across = self.scheme.columns.tiles(place.output.w);
         let tiles = (to - from) * across;
         // Blocks of about one size, in whole tiles of the product's rows.
-        let block = tiles.div_ceil(tiles.div_ceil(self.most()).max(1)).next_multiple_of(self.step()).min(tiles);
+        let block =
+            tiles.div_ceil(tiles.div_ceil(self.most()).max(1)).next_multiple_of(self.step()).min(tiles);
         let (spread_step, product_step) = (distance(block * k), distance(block * n));
         let (zeros, rest) = scratch.split_at_mut(k);
         zeros.fill(T::ZERO);
