@@ -97,6 +97,27 @@ fn mean_transposed<T: Real, const FMA: bool>(
     }
 }
 
+/// dx += `g` where the largest value of each window came from.
+#[inline(always)]
+fn largest_transposed<T: Real, const FMA: bool>(
+    w: Window,
+    tap: &[T],
+    g: &[T],
+    shape: Shape,
+    dx: &mut [T],
+    input: Shape,
+) {
+    let c = shape.c;
+    for (row, (g, tap)) in g.chunks_exact(c).zip(tap.chunks_exact(c)).enumerate() {
+        w.inside(input, shape, row, |index, at| {
+            let index = T::of(index as f64);
+            for ((d, g), tap) in dx[at * c..][..c].iter_mut().zip(g).zip(tap) {
+                *d = if *tap == index { *d + *g } else { *d };
+            }
+        });
+    }
+}
+
 /// Calls `visit(value, input offset)` for every output value of `shape`, the offset being that of the tap which won.
 fn winners<T: Real>(w: Window, tap: &[T], input: Shape, shape: Shape, mut visit: impl FnMut(usize, usize)) {
     for (i, tap) in tap.iter().enumerate() {
@@ -159,7 +180,7 @@ impl<T: Real> Rule<T> for PoolRule {
                 let tap = back.saved.expect("forward saved the taps");
                 for (p, tap) in tap.chunks_exact(shape.len()).enumerate() {
                     let (from, to) = (grad.plane(p), dx.plane_mut(p));
-                    winners(self.window, tap, input, shape, |i, at| to[at] += from[i]);
+                    on_isa!(ws.isa, largest_transposed::<T>(self.window, tap, from, shape, to, input));
                 }
                 ws.pool.give(tap);
             }
