@@ -105,7 +105,7 @@ pub fn measure(
     let share = options.threads / wanted.len().max(1);
     let run = Run { source, backbone, options, writers: &writers, share };
     let (send, receive) = sync_channel(options.threads);
-    let queue = Queue { items: Mutex::new((receive, wanted.len())), threads: options.threads.max(1) };
+    let queue = Queue { items: Mutex::new((receive, wanted.len(), 0)), threads: options.threads.max(1) };
     let read = std::thread::scope(|scope| {
         for _ in 0..options.threads.max(1) {
             scope.spawn(|| {
@@ -165,20 +165,22 @@ type Item = (usize, std::result::Result<Raw, Unreadable>);
 
 /// What was read and nobody works on yet.
 struct Queue {
-    /// It, and how many images are left to be taken.
-    items: Mutex<(Receiver<Item>, usize)>,
+    /// It, how many images are left to be taken, and how often was taken.
+    items: Mutex<(Receiver<Item>, usize, usize)>,
     /// Threads that take of it.
     threads: usize,
 }
 
 impl Queue {
-    /// The next images, up to `most`, but no more than leave as many for every thread; none when there are no more.
+    /// The next images, up to `most`, but no more than leave as many for every thread that has not taken of this round;
+    /// none when there are no more.
     fn next(&self, most: usize) -> Vec<Item> {
         let mut items = lock(&self.items);
-        let (receive, left) = &mut *items;
-        let count = left.div_ceil(self.threads).clamp(1, most);
+        let (receive, left, times) = &mut *items;
+        let count = left.div_ceil(self.threads - *times % self.threads).clamp(1, most);
         let taken: Vec<Item> = receive.iter().take(count).collect();
         *left = left.saturating_sub(taken.len());
+        *times += 1;
         taken
     }
 }
