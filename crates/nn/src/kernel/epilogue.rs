@@ -92,6 +92,13 @@ impl<'a, T: Real> Epilogue<'a, T> {
         self.activation == Activation::Identity && self.derivative.is_none() && self.slope.is_none()
     }
 
+    /// Whether all that is done is linear between kinks, and slopes are bits.
+    pub(crate) fn is_piecewise(&self) -> bool {
+        self.activation.slope_from_output()
+            && matches!(self.derivative, None | Some(Derivative::Bits(_)))
+            && matches!(self.slope, None | Some(Slope::Bits(_)))
+    }
+
     /// Whether the sums are stored as they are.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn is_none(&self) -> bool {
@@ -177,7 +184,7 @@ pub(crate) fn finish<T: Real, V: Vector<T>, const N: usize>(
 /// Sets the bits of the `width` values of `y`, outputs of `f`, where its slope is 1, and unsets the others'; the first is that
 /// of value `at`.
 #[inline(always)]
-fn store_bits<T: Real, V: Vector<T>, const N: usize>(
+pub(crate) fn store_bits<T: Real, V: Vector<T>, const N: usize>(
     f: Activation,
     y: [V; N],
     at: usize,

@@ -7,12 +7,14 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::amx;
-use crate::kernel::epilogue::{Epilogue, finish, load_row, store_row};
+use crate::kernel::epilogue::{Derivative, Epilogue, finish, load_row, store_bits, store_row};
 use crate::kernel::isa::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::isa::with_avx2;
 use crate::kernel::pack::{Packed, Right, block, packed_columns, panels};
 use crate::kernel::vector::{Plain, Vector};
+use crate::op::Slope;
+use crate::op::activation::Activation;
 use crate::real::Real;
 
 /// Elements of A worked on between two passes over B: half of a 1 MiB L2 cache as f32.
@@ -394,7 +396,7 @@ fn tile<T: Real, A: Source<T>, V: Vector<T>, const N: usize, const R: usize>(
     // Each block of k is summed by itself: over a long k that rounds less than one sum from end to end.
     // SAFETY: `multiply` checked that A fits; i0 + R ≤ m and k0 + depth ≤ k; b holds depth·N registers.
     let acc = unsafe { job.a.product::<V, N, R>([[V::splat(T::ZERO); N]; R], i0, k0, b.as_ptr(), depth) };
-    if whole && (!strip.last || job.epilogue.is_linear()) {
+    if whole && (!strip.last || job.epilogue.is_piecewise()) {
         // SAFETY: `multiply` checked that C and what it meets reach the last row.
         return unsafe { put_tile::<T, A, V, N, R>(job, strip, acc, places) };
     }
@@ -403,8 +405,8 @@ fn tile<T: Real, A: Source<T>, V: Vector<T>, const N: usize, const R: usize>(
     }
 }
 
-/// [`put`] of a whole tile where nothing is done to its sums but adding. Short loops that the compiler unrolls: what else becomes
-/// of sums is too long to be there for every row, and reads them from memory.
+/// [`put`] of a whole tile where its sums are added to, cut off and masked. Short loops that the compiler unrolls: what else
+/// becomes of sums is too long to be there for every row, and reads them from memory.
 ///
 /// # Safety
 /// C, and a residual, reach the tile's last row.
@@ -448,12 +450,47 @@ unsafe fn put_tile<T: Real, A: Source<T>, V: Vector<T>, const N: usize, const R:
                 }
             }
         }
+        if last {
+            acc = cut(job.epilogue.activation, acc);
+            if let Some(Derivative::Bits(bits)) = &mut job.epilogue.derivative {
+                for i in 0..R {
+                    store_bits(job.epilogue.activation, acc[i], places[i] + j0, N * V::LANES, bits);
+                }
+            }
+            if let Some(slope @ Slope::Bits(_)) = &job.epilogue.slope {
+                for i in 0..R {
+                    for j in 0..N {
+                        acc[i][j] = slope.times(acc[i][j], places[i] + j0 + j * V::LANES, V::LANES);
+                    }
+                }
+            }
+        }
         for i in 0..R {
             for j in 0..N {
                 acc[i][j].store(c.add(places[i] + j0 + j * V::LANES));
             }
         }
     }
+}
+
+/// An activation that is linear between kinks.
+#[inline(always)]
+fn cut<T: Real, V: Vector<T>, const N: usize, const R: usize>(f: Activation, mut acc: [[V; N]; R]) -> [[V; N]; R] {
+    if f != Activation::Identity {
+        for i in 0..R {
+            for j in 0..N {
+                acc[i][j] = Activation::Relu.apply(acc[i][j]);
+            }
+        }
+    }
+    if f == Activation::Relu6 {
+        for i in 0..R {
+            for j in 0..N {
+                acc[i][j] = Activation::Relu6.apply(acc[i][j]);
+            }
+        }
+    }
+    acc
 }
 
 /// Whether a row of C meets a residual or a slope when this block is done.
