@@ -308,13 +308,13 @@ fn run<T: Real, A: Source<T>, V: Vector<T>, H: Vector<T>, const TILES: u8>(job: 
     }
 }
 
-/// Tiles of 12×32, 8×24 or 12×16, or a row more: 24 to 27 of the 32 registers of AVX-512 hold sums. `H` is half a `V`.
+/// Tiles of 12×32, 8×24 or 12×16, or a row more: 12 to 27 of the 32 registers of AVX-512 hold sums. `H` is half a `V`.
 #[inline(always)]
 fn wide<T: Real, A: Source<T>, V: Vector<T>, H: Vector<T>>(job: &mut Job<T, A>, strip: Strip<T>) {
     match strip.width {
         32 => rows::<T, A, V, 2, 12, 13, 6, 3>(job, strip),
         24 => rows::<T, A, H, 3, 8, 9, 4, 2>(job, strip),
-        _ => rows::<T, A, H, 2, 12, 13, 6, 3>(job, strip),
+        _ => rows::<T, A, V, 1, 12, 13, 6, 3>(job, strip),
     }
 }
 

@@ -4,6 +4,8 @@
 //! loop reads it front to back.
 
 use crate::buffer::Buffer;
+#[cfg(target_arch = "x86_64")]
+use crate::kernel::amx;
 use crate::kernel::isa::Isa;
 use crate::real::Real;
 
@@ -42,9 +44,18 @@ pub(crate) struct Right<'a, T> {
 }
 
 /// Columns of the next panel when `left` columns are left. Wide panels do most of the work, and the last one
-/// or two are chosen so that few lanes idle: every multiple of 8 from 16 up is packed without a gap.
+/// or two are chosen so that little time is idle. Where a register of AVX-512 takes as long as two of AVX2, every multiple
+/// of 8 from 16 up is packed without a gap; where it takes as long as one, half of it may idle.
 fn panel_width(isa: Isa, left: usize) -> usize {
     match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Amx if amx::available() => {
+            if left <= 16 {
+                16
+            } else {
+                32
+            }
+        }
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 | Isa::Amx => match left {
             0..=16 => 16,
