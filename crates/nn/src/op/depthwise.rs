@@ -200,7 +200,11 @@ fn rows_of<T: Real, V: Vector<T>, const TAPS: usize, const STRIDE: usize, const 
     const { assert!(SEEN == (COLUMNS - 1) * STRIDE + TAPS) };
     let (columns, channels) = (&sweep.columns, sweep.output.c);
     let whole = channels / V::LANES * V::LANES;
-    for i in 0..sweep.rows.count {
+    // Two lines see nearly the same input, and 32 registers hold the sums of both.
+    let pairs = if sweep.rows.stride == 1 && size_of::<V>() == 64 { sweep.rows.count / 2 * 2 } else { 0 };
+    let mut i = 0;
+    while i < sweep.rows.count {
+        let lines = if i < pairs { 2 } else { 1 };
         for from in (0..columns.count).step_by(COLUMNS) {
             // Where the columns seen begin in a row; outside the image they are 0.
             let mut seen = [None; SEEN];
@@ -209,21 +213,35 @@ fn rows_of<T: Real, V: Vector<T>, const TAPS: usize, const STRIDE: usize, const 
                 *seen = (ix >= 0 && ix < sweep.input.w as isize).then_some(ix as usize * channels);
             }
             for c in (0..whole).step_by(V::LANES) {
-                block::<T, V, TAPS, STRIDE, SEEN>(sweep, i, from, c, &seen, y);
+                if lines == 2 {
+                    block::<T, V, TAPS, STRIDE, SEEN, 2>(sweep, i, from, c, &seen, y);
+                } else {
+                    block::<T, V, TAPS, STRIDE, SEEN, 1>(sweep, i, from, c, &seen, y);
+                }
             }
         }
         if whole < channels {
-            for j in 0..columns.count {
-                singly::<T, V>(sweep, i, j, whole, y);
+            for i in i..i + lines {
+                for j in 0..columns.count {
+                    singly::<T, V>(sweep, i, j, whole, y);
+                }
             }
         }
+        i += lines;
     }
 }
 
-/// `COLUMNS` output columns from column `from` of line `i`, channels `c`..`c + LANES`. Each input is loaded
-/// once a row of the kernel for all the columns it contributes to.
+/// `COLUMNS` output columns from column `from` of `LINES` lines from `i` on, channels `c`..`c + LANES`. Each input is loaded
+/// once a line of input for all the outputs it contributes to; several lines are at stride 1.
 #[inline(always)]
-fn block<T: Real, V: Vector<T>, const TAPS: usize, const STRIDE: usize, const SEEN: usize>(
+fn block<
+    T: Real,
+    V: Vector<T>,
+    const TAPS: usize,
+    const STRIDE: usize,
+    const SEEN: usize,
+    const LINES: usize,
+>(
     sweep: &Sweep<T>,
     i: usize,
     from: usize,
@@ -237,17 +255,12 @@ fn block<T: Real, V: Vector<T>, const TAPS: usize, const STRIDE: usize, const SE
         Some(bias) => V::load_part(&bias[c..c + V::LANES]),
         None => V::splat(T::ZERO),
     };
-    let mut acc = [start; COLUMNS];
-    for ky in 0..rows.taps {
-        let Some(iy) = rows.input(i, ky, input.h) else { continue };
-        let mut weights = [start; TAPS];
-        let tap_row = rows.tap(ky) * sweep.kw;
+    let mut acc = [[start; COLUMNS]; LINES];
+    for k in 0..rows.taps + LINES - 1 {
+        let Some(iy) = rows.input(i, k, input.h) else { continue };
         // SAFETY: `Sweep::run` checked that x holds input.len() values and that all taps are inside the weight;
         // iy < h, what is seen lies in a row of w·channels values, and c + LANES ≤ channels.
         unsafe {
-            for kx in 0..TAPS {
-                weights[kx] = V::load(sweep.weight.as_ptr().add((tap_row + columns.tap(kx)) * channels + c));
-            }
             let row = sweep.x.as_ptr().add(iy * input.w * channels + c);
             let mut x = [start; SEEN];
             for j in 0..SEEN {
@@ -256,16 +269,31 @@ fn block<T: Real, V: Vector<T>, const TAPS: usize, const STRIDE: usize, const SE
                     None => zeros.as_ptr(),
                 });
             }
-            acc = taps::<T, V, TAPS, STRIDE, SEEN>(acc, x, weights);
+            for line in 0..LINES {
+                // The line sees the row through this of its taps.
+                let ky = k.wrapping_sub(line);
+                if ky >= rows.taps {
+                    continue;
+                }
+                let mut weights = [start; TAPS];
+                let tap_row = rows.tap(ky) * sweep.kw;
+                for kx in 0..TAPS {
+                    let tap = tap_row + columns.tap(kx);
+                    weights[kx] = V::load(sweep.weight.as_ptr().add(tap * channels + c));
+                }
+                acc[line] = taps::<T, V, TAPS, STRIDE, SEEN>(acc[line], x, weights);
+            }
         }
     }
     let count = COLUMNS.min(columns.count - from);
-    let at = (rows.first + rows.step * i) * sweep.output.w + columns.first + columns.step * from;
-    let step = columns.step * channels;
-    for j in 0..COLUMNS {
-        if j < count {
-            // SAFETY: `Sweep::run` checked that y holds the last output line and column.
-            unsafe { sweep.store(acc[j], at * channels + c + j * step, y) };
+    for line in 0..LINES {
+        let at = (rows.first + rows.step * (i + line)) * sweep.output.w + columns.first + columns.step * from;
+        let step = columns.step * channels;
+        for j in 0..COLUMNS {
+            if j < count {
+                // SAFETY: `Sweep::run` checked that y holds the last output line and column.
+                unsafe { sweep.store(acc[line][j], at * channels + c + j * step, y) };
+            }
         }
     }
 }
