@@ -47,15 +47,9 @@ impl<T: Real> Buffer<T> {
         Buffer { ptr, len, capacity }
     }
 
-    /// The memory as words of 16 bits: whatever they hold is a number.
-    pub(crate) fn words(&self) -> &[u16] {
-        // SAFETY: the values are initialised, and aligned more strictly than words.
-        unsafe { std::slice::from_raw_parts(self.ptr.as_ptr().cast(), self.len * (size_of::<T>() / 2)) }
-    }
-
-    /// The memory as bytes.
+    /// The memory as bytes: whatever they hold is a number.
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: as above.
+        // SAFETY: the values are initialised.
         unsafe { std::slice::from_raw_parts(self.ptr.as_ptr().cast(), self.len * size_of::<T>()) }
     }
 
@@ -63,12 +57,6 @@ impl<T: Real> Buffer<T> {
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above; every pattern of bits is a valid f32 and f64, and `&mut self` is unique.
         unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().cast(), self.len * size_of::<T>()) }
-    }
-
-    /// [`Buffer::words`], to be written.
-    pub(crate) fn words_mut(&mut self) -> &mut [u16] {
-        // SAFETY: as above; every pattern of bits is a valid f32 and f64, and `&mut self` is unique.
-        unsafe { std::slice::from_raw_parts_mut(self.ptr.as_ptr().cast(), self.len * (size_of::<T>() / 2)) }
     }
 
     fn layout(capacity: usize) -> Layout {

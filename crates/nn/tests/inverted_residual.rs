@@ -82,7 +82,7 @@ fn blocks() -> Vec<Block> {
     let block = Block {
         side: 9,
         narrow: 5,
-        wide: 21,
+        wide: 24,
         expand: true,
         window: window(3, 1),
         residual: true,

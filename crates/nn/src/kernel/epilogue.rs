@@ -191,23 +191,35 @@ pub(crate) fn store_bits<T: Real, V: Vector<T>, const N: usize>(
     width: usize,
     bits: &mut [u8],
 ) {
-    let Some((low, high)) = f.linear_between() else { return };
+    let (low, high) = f.linear_between().unwrap_or_default();
     let (low, high) = (V::splat(T::of(low)), V::splat(T::of(high)));
+    assert!((at + width).div_ceil(8) <= bits.len(), "the bits are too short");
     for j in 0..N {
         let from = j * V::LANES;
-        if from >= width {
-            break;
+        if from < width {
+            let all = y[j].bits_between(low, high);
+            // SAFETY: just checked.
+            unsafe { put_bits::<T, V>(all, at + from, (width - from).min(V::LANES), bits.as_mut_ptr()) };
         }
-        let all = y[j].bits_between(low, high);
-        let place = (at + from) / 8;
-        if (at + from) % 8 == 0 {
-            bits[place] = all as u8;
+    }
+}
+
+/// Puts the first `width` of `all`, bits of a register, at bit `at`, a multiple of the lanes or of 8.
+///
+/// # Safety
+/// `bits` reaches as far.
+#[inline(always)]
+pub(crate) unsafe fn put_bits<T: Real, V: Vector<T>>(all: u32, at: usize, width: usize, bits: *mut u8) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let to = bits.add(at / 8);
+        if V::LANES < 8 && !at.is_multiple_of(8) {
+            // Half a byte: the other half was put just before.
+            *to |= (all as u8) << (at % 8);
+        } else if width > 8 {
+            to.cast::<[u8; 2]>().write((all as u16).to_le_bytes());
         } else {
-            // Half a byte: the other half was stored just before.
-            bits[place] |= (all as u8) << 4;
-        }
-        if V::LANES > 8 && width - from > 8 {
-            bits[place + 1] = (all >> 8) as u8;
+            *to = all as u8;
         }
     }
 }

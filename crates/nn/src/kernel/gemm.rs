@@ -7,7 +7,7 @@
 
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::amx;
-use crate::kernel::epilogue::{Derivative, Epilogue, finish, load_row, store_bits, store_row};
+use crate::kernel::epilogue::{Derivative, Epilogue, finish, load_row, put_bits, store_row};
 use crate::kernel::isa::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::kernel::isa::with_avx2;
@@ -409,7 +409,7 @@ fn tile<T: Real, A: Source<T>, V: Vector<T>, const N: usize, const R: usize>(
 /// becomes of sums is too long to be there for every row, and reads them from memory.
 ///
 /// # Safety
-/// C, and a residual, reach the tile's last row.
+/// C, and all that it meets, reach the tile's last row.
 #[inline(always)]
 unsafe fn put_tile<T: Real, A: Source<T>, V: Vector<T>, const N: usize, const R: usize>(
     job: &mut Job<T, A>,
@@ -453,8 +453,13 @@ unsafe fn put_tile<T: Real, A: Source<T>, V: Vector<T>, const N: usize, const R:
         if last {
             acc = cut(job.epilogue.activation, acc);
             if let Some(Derivative::Bits(bits)) = &mut job.epilogue.derivative {
+                let (low, high) = job.epilogue.activation.linear_between().unwrap_or_default();
+                let (low, high) = (V::splat(T::of(low)), V::splat(T::of(high)));
                 for i in 0..R {
-                    store_bits(job.epilogue.activation, acc[i], places[i] + j0, N * V::LANES, bits);
+                    for j in 0..N {
+                        let at = places[i] + j0 + j * V::LANES;
+                        put_bits::<T, V>(acc[i][j].bits_between(low, high), at, V::LANES, bits.as_mut_ptr());
+                    }
                 }
             }
             if let Some(slope @ Slope::Bits(_)) = &job.epilogue.slope {
@@ -475,7 +480,10 @@ unsafe fn put_tile<T: Real, A: Source<T>, V: Vector<T>, const N: usize, const R:
 
 /// An activation that is linear between kinks.
 #[inline(always)]
-fn cut<T: Real, V: Vector<T>, const N: usize, const R: usize>(f: Activation, mut acc: [[V; N]; R]) -> [[V; N]; R] {
+fn cut<T: Real, V: Vector<T>, const N: usize, const R: usize>(
+    f: Activation,
+    mut acc: [[V; N]; R],
+) -> [[V; N]; R] {
     if f != Activation::Identity {
         for i in 0..R {
             for j in 0..N {

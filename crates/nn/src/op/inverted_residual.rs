@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use crate::buffer::Buffer;
-use crate::kernel::epilogue::Epilogue;
+use crate::kernel::epilogue::{Derivative, Epilogue, store_bits};
 use crate::kernel::gemm::{Left, gemm};
 use crate::kernel::isa::Isa;
 use crate::kernel::vector::{Vector, on_vector};
@@ -20,13 +20,12 @@ use crate::real::Real;
 use crate::tensor::{Gradients, Shape, Tensor, Workspace};
 
 /// Wide values in the buffers of a thread: 512 KiB as f32, half of a 1 MiB L2 cache.
-const BUFFERED: usize = 128 * 1024;
+const BUFFERED: usize = 192 * 1024;
 /// Multiply-adds below which sharing a block costs more than it saves.
 const SHARED: usize = 512 * 1024;
-/// Values whose bits share a word.
-const WORD: usize = 16;
 
-/// The block ready to run. Its activations are piecewise linear and the last convolution has none.
+/// The block ready to run. Its activations are piecewise linear and the last convolution has none; the wide channels are a
+/// multiple of 8, so that the bits of a pixel are whole bytes.
 pub(crate) struct InvertedResidualRule<T: Real> {
     /// None: the depthwise convolution reads the input.
     pub(crate) expand: Option<ConvRule<T>>,
@@ -44,8 +43,8 @@ struct Forward<'a, T: Real> {
     lines: Range<usize>,
     y: &'a mut [T],
     /// Bits of the widened lines that are this share's to write, if they are kept, and of all its lines of `middle`.
-    wide_bits: Option<&'a mut [u16]>,
-    middle_bits: Option<&'a mut [u16]>,
+    wide_bits: Option<&'a mut [u8]>,
+    middle_bits: Option<&'a mut [u8]>,
     wide: Buffer<T>,
     middle: Buffer<T>,
 }
@@ -70,19 +69,19 @@ impl<T: Real> InvertedResidualRule<T> {
         self.middle.w * self.middle.c
     }
 
-    /// Words that the bits of a widened line take: none where nothing is widened.
-    fn wide_words(&self) -> usize {
-        if self.expand.is_some() { self.wide_line().div_ceil(WORD) } else { 0 }
+    /// Bytes that the bits of a widened line take: none where nothing is widened.
+    fn wide_bytes(&self) -> usize {
+        if self.expand.is_some() { self.wide_line() / 8 } else { 0 }
     }
 
-    /// Words that the bits of a line of `middle` take.
-    fn middle_words(&self) -> usize {
-        self.middle_line().div_ceil(WORD)
+    /// Bytes that the bits of a line of `middle` take.
+    fn middle_bytes(&self) -> usize {
+        self.middle_line() / 8
     }
 
-    /// Words that the bits of an image take: those of the widened lines, then those of `middle`.
-    fn words(&self) -> usize {
-        self.input.h * self.wide_words() + self.middle.h * self.middle_words()
+    /// Bytes that the bits of an image take: those of the widened lines, then those of `middle`.
+    fn bytes(&self) -> usize {
+        self.input.h * self.wide_bytes() + self.middle.h * self.middle_bytes()
     }
 
     /// Lines of the input that lines `of` of the output see.
@@ -176,12 +175,12 @@ impl<T: Real> InvertedResidualRule<T> {
         ws: &mut Workspace<T>,
         x: &[T],
         residual: Option<&[T]>,
-        bits: Option<&mut [u16]>,
+        bits: Option<&mut [u8]>,
         y: &mut [T],
     ) {
         let (mut wide_bits, mut middle_bits) = match bits {
             Some(bits) => {
-                let (wide, middle) = bits.split_at_mut(self.input.h * self.wide_words());
+                let (wide, middle) = bits.split_at_mut(self.input.h * self.wide_bytes());
                 (Some(wide), Some(middle))
             }
             None => (None, None),
@@ -200,8 +199,8 @@ impl<T: Real> InvertedResidualRule<T> {
             } - self.seen(&lines).start;
             shares.push(Forward {
                 y: mine,
-                wide_bits: first(&mut wide_bits, own * self.wide_words()),
-                middle_bits: first(&mut middle_bits, lines.len() * self.middle_words()),
+                wide_bits: first(&mut wide_bits, own * self.wide_bytes()),
+                middle_bits: first(&mut middle_bits, lines.len() * self.middle_bytes()),
                 wide: ws.pool.take(wide_len),
                 middle: ws.pool.take(middle_len),
                 lines,
@@ -221,7 +220,7 @@ impl<T: Real> InvertedResidualRule<T> {
         &self,
         ws: &mut Workspace<T>,
         grad: &[T],
-        bits: &[u16],
+        bits: &[u8],
         last: (bool, Option<Slope<T>>),
         dx: &mut [T],
     ) {
@@ -268,35 +267,31 @@ impl<T: Real> InvertedResidualRule<T> {
                         wide.copy_within(kept, 0);
                     }
                     let new = held.end.max(seen.start)..seen.end;
-                    if !new.is_empty() {
-                        let at = (new.start - seen.start) * wide_line;
-                        let out = &mut wide[at..(seen.end - seen.start) * wide_line];
+                    // Lines that the next share makes too are its own to note.
+                    let bytes = self.wide_bytes();
+                    let noted = wide_bits.as_ref().map_or(0, |bits| owned + bits.len() / bytes);
+                    let noted = noted.clamp(new.start, new.end);
+                    for lines in
+                        [new.start..noted, noted..new.end].into_iter().filter(|lines| !lines.is_empty())
+                    {
+                        let at = (lines.start - seen.start) * wide_line;
+                        let out = &mut wide[at..at + lines.len() * wide_line];
+                        let bits = wide_bits.as_mut().filter(|_| lines.end <= noted);
+                        let bits = bits.map(|bits| {
+                            let at = (lines.start - owned) * bytes;
+                            Derivative::Bits(&mut bits[at..at + lines.len() * bytes])
+                        });
                         let epilogue = Epilogue {
                             bias: Some(&expand.bias),
                             activation: expand.activation,
+                            derivative: bits,
                             ..Default::default()
                         };
-                        let left = Left::rows(&x[new.start * x_line..], self.input.c);
-                        gemm(
-                            isa,
-                            new.len() * self.input.w,
-                            left,
-                            &expand.weight,
-                            out,
-                            self.middle.c,
-                            epilogue,
+                        let (m, left) = (
+                            lines.len() * self.input.w,
+                            Left::rows(&x[lines.start * x_line..], self.input.c),
                         );
-                        if let Some(bits) = wide_bits {
-                            let words = self.wide_words();
-                            // Lines that the next share makes too are its own to note.
-                            let bits = bits
-                                .get_mut((new.start - owned) * words..)
-                                .unwrap_or_default()
-                                .chunks_exact_mut(words);
-                            for (bits, line) in bits.zip(out.chunks_exact(wide_line)) {
-                                on_vector!(isa, note::<T>(expand.activation, line, bits));
-                            }
-                        }
+                        gemm(isa, m, left, &expand.weight, out, self.middle.c, epilogue);
                     }
                     held = seen.clone();
                     &wide[..seen.len() * wide_line]
@@ -314,11 +309,8 @@ impl<T: Real> InvertedResidualRule<T> {
             let middle = &mut middle[..count * middle_line];
             sweep.run(1, isa, middle);
             if let Some(bits) = middle_bits {
-                let words = self.middle_words();
-                let bits = bits[(strip.start - lines.start) * words..].chunks_exact_mut(words);
-                for (bits, line) in bits.zip(middle.chunks_exact(middle_line)) {
-                    on_vector!(isa, note::<T>(self.depthwise.activation, line, bits));
-                }
+                let bits = &mut bits[(strip.start - lines.start) * self.middle_bytes()..];
+                on_vector!(isa, note::<T>(self.depthwise.activation, middle, bits));
             }
             let epilogue = Epilogue {
                 bias: Some(&self.project.bias),
@@ -348,7 +340,7 @@ impl<T: Real> InvertedResidualRule<T> {
         &self,
         isa: Isa,
         grad: &[T],
-        bits: &[u16],
+        bits: &[u8],
         (accumulate, slope): (bool, Option<Slope<T>>),
         share: &mut Backward<'_, T>,
     ) {
@@ -356,8 +348,8 @@ impl<T: Real> InvertedResidualRule<T> {
         let w = self.depthwise.window;
         let (step, _, _) = self.backward_strip();
         let (wide_line, middle_line) = (self.wide_line(), self.middle_line());
-        let (wide_words, middle_words) = (self.wide_words(), self.middle_words());
-        let (wide_bits, middle_bits) = bits.split_at(self.input.h * wide_words);
+        let (wide_bits, middle_bits) = bits.split_at(self.input.h * self.wide_bytes());
+        let (wide_bits, middle_bits) = (Slope::<T>::Bits(wide_bits), Slope::<T>::Bits(middle_bits));
         let (dx_line, grad_line) = (self.input.w * self.input.c, self.middle.w * self.project.bias.len());
         let narrow = self.project.transposed.get_or_init(|| self.project.weight.transposed());
         let mut held = 0..0;
@@ -373,11 +365,9 @@ impl<T: Real> InvertedResidualRule<T> {
             if !new.is_empty() {
                 let out = &mut middle[(new.start - seeing.start) * middle_line..][..new.len() * middle_line];
                 let left = Left::rows(&grad[new.start * grad_line..], self.project.bias.len());
-                gemm(isa, new.len() * self.middle.w, left, narrow, out, self.middle.c, Epilogue::default());
-                let bits = middle_bits[new.start * middle_words..].chunks_exact(middle_words);
-                for (bits, line) in bits.zip(out.chunks_exact_mut(middle_line)) {
-                    on_vector!(isa, keep::<T>(bits, line));
-                }
+                let slope = Some(middle_bits.from(new.start * middle_line));
+                let epilogue = Epilogue { slope, ..Default::default() };
+                gemm(isa, new.len() * self.middle.w, left, narrow, out, self.middle.c, epilogue);
             }
             held = seeing.start..new.end;
             let gradient = &middle[..seeing.len() * middle_line];
@@ -394,20 +384,19 @@ impl<T: Real> InvertedResidualRule<T> {
                     let columns = Line::backward(self.input.w, rest_x, w.stride, w.kw, w.left);
                     let sweep = self.sweep(rows, columns, gradient, input, output);
                     match self.expand {
-                        Some(_) => sweep.run(1, isa, &mut wide[..strip.len() * wide_line]),
+                        Some(_) => {
+                            let slope = Some(wide_bits.from(strip.start * wide_line));
+                            Sweep { slope, ..sweep }.run(1, isa, &mut wide[..strip.len() * wide_line]);
+                        }
                         None => Sweep { slope, accumulate, ..sweep }.run(1, isa, out),
                     }
                 }
             }
             if let Some(expand) = &self.expand {
-                let wide = &mut wide[..strip.len() * wide_line];
-                let bits = wide_bits[strip.start * wide_words..].chunks_exact(wide_words);
-                for (bits, line) in bits.zip(wide.chunks_exact_mut(wide_line)) {
-                    on_vector!(isa, keep::<T>(bits, line));
-                }
+                let wide = &wide[..strip.len() * wide_line];
                 let transposed = expand.transposed.get_or_init(|| expand.weight.transposed());
                 let epilogue = Epilogue { accumulate, slope, ..Default::default() };
-                let left = Left::rows(&*wide, self.middle.c);
+                let left = Left::rows(wide, self.middle.c);
                 gemm(isa, strip.len() * self.input.w, left, transposed, out, self.input.c, epilogue);
             }
         }
@@ -416,28 +405,9 @@ impl<T: Real> InvertedResidualRule<T> {
 
 /// Sets the bit of each value behind `f` where a gradient passes.
 #[inline(always)]
-fn note<T: Real, V: Vector<T>>(f: Activation, y: &[T], bits: &mut [u16]) {
-    let (low, high) = f.linear_between().expect("the block is merged for such activations alone");
-    let (low, high) = (V::splat(T::of(low)), V::splat(T::of(high)));
-    for (y, word) in y.chunks(WORD).zip(bits) {
-        let mut all = 0;
-        for r in 0..WORD / V::LANES {
-            let part = V::load_part(y.get(r * V::LANES..).unwrap_or_default());
-            all |= part.bits_between(low, high) << (r * V::LANES);
-        }
-        *word = all as u16;
-    }
-}
-
-/// Sets to 0 the values whose bit is not set.
-#[inline(always)]
-fn keep<T: Real, V: Vector<T>>(bits: &[u16], g: &mut [T]) {
-    for (g, word) in g.chunks_mut(WORD).zip(bits) {
-        for r in 0..WORD / V::LANES {
-            if let Some(part) = g.get_mut(r * V::LANES..) {
-                V::load_part(part).where_bits(u32::from(*word) >> (r * V::LANES)).store_part(part);
-            }
-        }
+fn note<T: Real, V: Vector<T>>(f: Activation, y: &[T], bits: &mut [u8]) {
+    for (i, y) in y.chunks(V::LANES).enumerate() {
+        store_bits(f, [V::load_part(y)], i * V::LANES, y.len(), bits);
     }
 }
 
@@ -458,10 +428,10 @@ impl<T: Real> Rule<T> for InvertedResidualRule<T> {
         assert!(!x[0].is_jet(), "a piecewise linear block has no jet");
         let mut y = ws.like(x[0], shape);
         let images = y.planes();
-        let mut saved = save.then(|| ws.pool.take((images * self.words()).div_ceil(size_of::<T>() / 2)));
-        let mut all_bits = saved.as_mut().map(|saved| saved.words_mut());
+        let mut saved = save.then(|| ws.pool.take((images * self.bytes()).div_ceil(size_of::<T>())));
+        let mut all_bits = saved.as_mut().map(|saved| saved.bytes_mut());
         for image in 0..images {
-            let bits = first(&mut all_bits, self.words());
+            let bits = first(&mut all_bits, self.bytes());
             let residual = self.project.residual.then(|| x[1].plane(image));
             self.forward_image(ws, x[0].plane(image), residual, bits, y.plane_mut(image));
         }
@@ -477,7 +447,7 @@ impl<T: Real> Rule<T> for InvertedResidualRule<T> {
         let saved = back.saved.as_ref().expect("forward saved the bits");
         let (mut dx, fresh) = into.open(ws, back.nodes[0], self.input);
         for image in 0..grad.planes() {
-            let bits = &saved.words()[image * self.words()..][..self.words()];
+            let bits = &saved.bytes()[image * self.bytes()..][..self.bytes()];
             let slope = back.slopes[0].map(|s| s.from(image * self.input.len()));
             self.backward_image(ws, grad.plane(image), bits, (!fresh, slope), dx.plane_mut(image));
         }
@@ -490,7 +460,7 @@ impl<T: Real> Rule<T> for InvertedResidualRule<T> {
 }
 
 /// Cuts the first `len` off `rest`.
-fn first<'a>(rest: &mut Option<&'a mut [u16]>, len: usize) -> Option<&'a mut [u16]> {
+fn first<'a>(rest: &mut Option<&'a mut [u8]>, len: usize) -> Option<&'a mut [u8]> {
     let (mine, others) = rest.take()?.split_at_mut(len);
     *rest = Some(others);
     Some(mine)

@@ -143,7 +143,7 @@ impl<'a, 'g> Neighbours<'a, 'g> {
             Op::Conv { window, groups: 1, .. } => window.is_point(),
             _ => false,
         };
-        // Without the values in between, slopes are kept as bits, and jets are never asked for.
+        // Without the values in between, slopes are kept as bits, whole bytes a pixel, and jets are never asked for.
         let switch = |n: NodeId| self.activation(n).filter(|(_, f)| f.linear_between().is_some());
         let mut nodes = vec![first];
         let expand = if is_point(first) {
@@ -158,6 +158,9 @@ impl<'a, 'g> Neighbours<'a, 'g> {
             return None;
         }
         let (middle, f) = switch(depthwise)?;
+        if !self.nodes[middle].shape.c.is_multiple_of(8) {
+            return None;
+        }
         let project = self.sole(middle).filter(|&n| is_point(n))?;
         nodes.extend([middle, project]);
         let mut inputs = self.nodes[first].inputs.clone();
