@@ -22,7 +22,7 @@ RECORDED_ONLY = ("tool_version", "source", "limit")
 # `settings()` of crates/anomaly-score/src/table/tests/mod.rs.
 TEST_SETTINGS = {
     "format_version": 1,
-    "method_version": 7,
+    "method_version": 8,
     "protocol": {
         "name": "paper",
         "steps": 10,
