@@ -156,7 +156,6 @@ impl<T: Real> Winograd<T> {
         let (rows, columns) = (scheme.rows, scheme.columns);
         let taps = rows.taps * columns.taps;
         assert_eq!(raw.len(), out * input * taps, "the weight does not fit its shape");
-
         let isa = if input >= TILED && out >= TILED { isa } else { isa.without_tiles() };
         let weights = Stack::new(isa, scheme.points(), input, out, |point, values| {
             let (i, j) = (point / columns.points(), point % columns.points());
