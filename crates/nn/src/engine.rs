@@ -468,6 +468,23 @@ impl<T: Real> Network<T> {
         Ok(self.jets_of(ws, &self.single[output], x, direction)?.swap_remove(0))
     }
 
+    /// The first derivative of t ↦ feature(x + t·direction) at t = 0, the feature being that of output `output`: what a jet's is,
+    /// to the bit, for two thirds of the work.
+    ///
+    /// # Errors
+    /// As [`Network::jet`].
+    pub fn tangent_at(
+        &self,
+        ws: &mut Workspace<T>,
+        x: &[T],
+        direction: &[T],
+        output: usize,
+    ) -> Result<Vec<T>> {
+        self.smooth()?;
+        let mut planes = self.run(ws, &self.single[output], (Planes::Jet, &[x, direction]), None);
+        Ok(planes.swap_remove(0).swap_remove(1))
+    }
+
     /// The jets of all outputs, in one pass.
     ///
     /// # Errors

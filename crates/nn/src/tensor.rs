@@ -48,7 +48,7 @@ impl std::fmt::Display for Shape {
 pub enum Planes {
     /// The values of one image each.
     Images,
-    /// The values of one image, their first and their second derivatives along a line.
+    /// The values of one image, their first and, unless the jet ends there, their second derivatives along a line.
     Jet,
 }
 
@@ -63,7 +63,7 @@ pub struct Tensor<T: Real> {
 }
 
 impl<T: Real> Tensor<T> {
-    /// Number of images, or 3 for a second-order jet.
+    /// Number of images, or 3 for a second-order jet and 2 for one of the first order.
     pub fn planes(&self) -> usize {
         self.data.len() / self.shape.len().max(1)
     }

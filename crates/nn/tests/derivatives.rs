@@ -433,6 +433,8 @@ fn instruction_sets_agree() {
             assert!(close(&found, &feature), "{name} ({case}) on {}: forward", isa.name());
             assert!(close(&back, &gradient), "{name} ({case}) on {}: gradient", isa.name());
             if let Ok(jet) = net.jet(&mut ws, &x, &d) {
+                let tangent = net.tangent_at(&mut ws, &x, &d, 0).unwrap();
+                assert!(tangent == jet[1], "{name} ({case}) on {}: tangent", isa.name());
                 let exact = exact.jet(&mut exact.workspace(), &wide(&x), &wide(&d)).unwrap();
                 for p in 0..3 {
                     let error = distance(&wide(&jet[p]), &exact[p]) / (norm(&exact[p]) + 0.1);

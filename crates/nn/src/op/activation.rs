@@ -287,7 +287,7 @@ pub(crate) fn jet_in_place<T: Real>(isa: Isa, f: Activation, tensor: &mut Tensor
     #[inline(always)]
     fn tangent<T: Real, V: Vector<T>>(f: Activation, x: &mut [T], first: &mut [T]) {
         for (x, first) in x.chunks_mut(V::LANES).zip(first.chunks_mut(V::LANES)) {
-            let (y, slope) = f.with_slope(V::load_part(x));
+            let (y, slope, _) = f.jet(V::load_part(x));
             y.store_part(x);
             slope.mul(V::load_part(first)).store_part(first);
         }

@@ -106,7 +106,7 @@ pub(crate) fn softmax<T: Real, V: Vector<T>>(n: usize, s: &mut [T]) {
     }
 }
 
-/// d ← p·(d − Σ p·d) row by row: the vjp of softmax.
+/// d ← p·(d − Σ p·d) row by row: the vjp of softmax, and its jvp, the Jacobian being symmetric.
 #[inline(always)]
 pub(crate) fn softmax_back<T: Real, V: Vector<T>>(n: usize, p: &[T], d: &mut [T]) {
     let len = row_len(n);
@@ -256,8 +256,10 @@ impl<T: Real> Rule<T> for AttentionRule {
                 }
                 let (s0, rest) = planes_of.split_first_mut().expect("there is a plane");
                 on_vector!(isa, softmax::<T>(keys, s0));
-                if let [s1, s2] = rest {
-                    on_vector!(isa, softmax_jet::<T>(keys, s0, s1, s2));
+                match rest {
+                    [s1] => on_vector!(isa, softmax_back::<T>(keys, s0, s1)),
+                    [s1, s2] => on_vector!(isa, softmax_jet::<T>(keys, s0, s1, s2)),
+                    _ => {}
                 }
                 for p in 0..planes {
                     let out = &mut y.data[(image + p) * len + from * shape.c + head * self.dim..];

@@ -73,9 +73,10 @@ impl<T: Real> BinaryRule<T> {
         }
     }
 
-    /// Values of side `s` in plane `p`, `None` where they are the zero derivatives of a constant.
+    /// Values of side `s` in plane `p`, `None` where they are the zero derivatives of a constant or the jet has no such plane.
     fn side<'a>(&'a self, s: usize, x: &[&'a Tensor<T>], p: usize) -> Option<&'a [T]> {
         match self.inputs[s] {
+            Some(input) if p >= x[input].planes() => None,
             Some(input) => Some(&x[input].plane(p)[self.offsets[s]..]),
             None if p == 0 => Some(&self.constant[self.offsets[s]..]),
             None => None,
@@ -248,16 +249,17 @@ fn pull_back<T: Real, const FMA: bool>(
     });
 }
 
-/// The jet of f(a, b); only smooth kinds come here.
+/// The jet of f(a, b) of `planes` planes; only smooth kinds come here.
 #[inline(always)]
 fn jet<T: Real, const FMA: bool>(
     rule: &BinaryRule<T>,
     a: [Option<&[T]>; 3],
     b: [Option<&[T]>; 3],
+    planes: usize,
     y: &mut [T],
 ) {
     let (n, sa, sb) = rule.inner();
-    let len = y.len() / 3;
+    let len = y.len() / planes;
     let two = T::of(2.0);
     let mut at = 0;
     walk(&rule.dims, [&rule.strides[0], &rule.strides[1]], |[a0, b0]| {
@@ -276,7 +278,7 @@ fn jet<T: Real, const FMA: bool>(
                 }
                 Arithmetic::Maximum | Arithmetic::Minimum => unreachable!("kinks have no jet"),
             };
-            for p in 0..3 {
+            for p in 0..planes {
                 y[p * len + at + i] = value[p];
             }
         }
@@ -294,9 +296,9 @@ impl<T: Real> Rule<T> for BinaryRule<T> {
     ) -> (Tensor<T>, Saved<T>) {
         let planes = x[0].planes();
         let mut y = ws.like(x[0], shape);
-        if planes == 3 {
+        if x[0].is_jet() {
             let (a, b) = ([0, 1, 2].map(|p| self.side(0, x, p)), [0, 1, 2].map(|p| self.side(1, x, p)));
-            on_isa!(ws.isa, jet::<T>(self, a, b, &mut y.data));
+            on_isa!(ws.isa, jet::<T>(self, a, b, planes, &mut y.data));
         } else {
             let side = |s| self.side(s, x, 0).expect("plane 0 of a constant is there");
             on_isa!(ws.isa, forward::<T>(self, side(0), side(1), &mut y.data));

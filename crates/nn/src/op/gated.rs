@@ -64,7 +64,7 @@ impl<T: Real> Rule<T> for GatedSilu {
         _: bool,
     ) -> (Tensor<T>, Saved<T>) {
         let (mut y, jet) = (ws.like(x[0], shape), x[0].is_jet());
-        on_vector!(ws.isa, gate::<T>(shape.c, if jet { 3 } else { 1 }, &x[0].data, &mut y.data));
+        on_vector!(ws.isa, gate::<T>(shape.c, if jet { x[0].planes() } else { 1 }, &x[0].data, &mut y.data));
         (y, None)
     }
 

@@ -172,22 +172,31 @@ fn normalise_rows_back<T: Real, V: Vector<T>, const R: usize>(
     }
 }
 
-/// The jet of a row: centre all planes, then multiply by the jet of v^(−1/2), v the variance's jet.
+/// The jet of a row, of `P` planes: centre all planes, then multiply by the jet of v^(−1/2), v the variance's jet.
 #[inline(always)]
-fn normalise_jet<T: Real, V: Vector<T>>(eps: T, c: usize, x: &[T], y: &mut [T]) {
-    let rows = x.len() / 3 / c;
+fn normalise_jet<T: Real, V: Vector<T>, const P: usize>(eps: T, c: usize, x: &[T], y: &mut [T]) {
+    let rows = x.len() / P / c;
     let together = rows / ROWS * ROWS;
     for r in (0..together).step_by(ROWS) {
-        normalise_rows_jet::<T, V, ROWS>(eps, c, r, x, y);
+        normalise_rows_jet::<T, V, P, ROWS>(eps, c, r, x, y);
     }
     for r in together..rows {
-        normalise_rows_jet::<T, V, 1>(eps, c, r, x, y);
+        normalise_rows_jet::<T, V, P, 1>(eps, c, r, x, y);
+    }
+}
+
+/// [`normalise_jet`] of the order that `planes` planes have.
+#[inline(always)]
+fn normalise_jets<T: Real, V: Vector<T>>(eps: T, planes: usize, c: usize, x: &[T], y: &mut [T]) {
+    match planes {
+        2 => normalise_jet::<T, V, 2>(eps, c, x, y),
+        _ => normalise_jet::<T, V, 3>(eps, c, x, y),
     }
 }
 
 /// Rows `from..from + R` of [`normalise_jet`].
 #[inline(always)]
-fn normalise_rows_jet<T: Real, V: Vector<T>, const R: usize>(
+fn normalise_rows_jet<T: Real, V: Vector<T>, const P: usize, const R: usize>(
     eps: T,
     c: usize,
     from: usize,
@@ -195,10 +204,10 @@ fn normalise_rows_jet<T: Real, V: Vector<T>, const R: usize>(
     y: &mut [T],
 ) {
     let inv = T::ONE / T::of(c as f64);
-    let len = x.len() / 3;
+    let len = x.len() / P;
     let mut planes = [[x; R]; 3];
     let mut means = [[V::splat(T::ZERO); R]; 3];
-    for p in 0..3 {
+    for p in 0..P {
         let plane = row::<T, R>(&x[p * len + from * c..], c);
         let mean = sums::<T, V, R>(
             c,
@@ -211,7 +220,10 @@ fn normalise_rows_jet<T: Real, V: Vector<T>, const R: usize>(
         }
     }
     let mut moments = [[T::ZERO; R]; 4];
-    for (moment, (p, q)) in [(0, 0), (0, 1), (1, 1), (0, 2)].into_iter().enumerate() {
+    const PAIRS: [(usize, usize); 4] = [(0, 0), (0, 1), (1, 1), (0, 2)];
+    // The last two make the second derivative.
+    for moment in 0..if P > 2 { 4 } else { 2 } {
+        let (p, q) = PAIRS[moment];
         moments[moment] = sums::<T, V, R>(
             c,
             #[inline(always)]
@@ -237,14 +249,17 @@ fn normalise_rows_jet<T: Real, V: Vector<T>, const R: usize>(
         let (y0, rest) = y.split_at_mut(len);
         let (y1, y2) = rest.split_at_mut(len);
         let place = (from + r) * c..(from + r + 1) * c;
-        let (y0, y1, y2) = (&mut y0[place.clone()], &mut y1[place.clone()], &mut y2[place]);
+        let y2 = if P > 2 { &mut y2[place.clone()] } else { y2 };
+        let (y0, y1) = (&mut y0[place.clone()], &mut y1[place]);
         for i in (0..c).step_by(V::LANES) {
             let c0 = at::<T, V>(planes[0][r], i).sub(means[0][r]);
             let c1 = at::<T, V>(planes[1][r], i).sub(means[1][r]);
-            let c2 = at::<T, V>(planes[2][r], i).sub(means[2][r]);
             c0.mul(r0).store_part(&mut y0[i..]);
             c1.mul(r0).add(c0.mul(r1)).store_part(&mut y1[i..]);
-            c2.mul(r0).add(twice1.mul(c1).mul(r1)).add(c0.mul(r2)).store_part(&mut y2[i..]);
+            if P > 2 {
+                let c2 = at::<T, V>(planes[2][r], i).sub(means[2][r]);
+                c2.mul(r0).add(twice1.mul(c1).mul(r1)).add(c0.mul(r2)).store_part(&mut y2[i..]);
+            }
         }
     }
 }
@@ -264,7 +279,7 @@ impl<T: Real> Rule<T> for LayerNormRule<T> {
         let extra = if save && self.affine.is_some() { rows * shape.c } else { 0 };
         let mut saved = ws.pool.take(rows + extra);
         if jet {
-            on_vector!(ws.isa, normalise_jet::<T>(self.eps, shape.c, &x[0].data, &mut y.data));
+            on_vector!(ws.isa, normalise_jets::<T>(self.eps, planes, shape.c, &x[0].data, &mut y.data));
         } else {
             on_vector!(
                 ws.isa,

@@ -225,16 +225,18 @@ fn pull_back<T: Real, const FMA: bool>(kind: Pointwise, x: &[T], g: &mut [T]) {
     });
 }
 
-/// (f, f′·x′, f″·x′² + f′·x″), the planes following each other.
+/// (f, f′·x′, f″·x′² + f′·x″) or the first two of them, the `planes` planes following each other.
 #[inline(always)]
-fn jet<T: Real, const FMA: bool>(kind: Pointwise, x: &[T], y: &mut [T]) {
-    let len = x.len() / 3;
+fn jet<T: Real, const FMA: bool>(kind: Pointwise, planes: usize, x: &[T], y: &mut [T]) {
+    let len = x.len() / planes;
     with_function!(kind, T, f => for i in 0..len {
         let (value, slope, bend) = f(x[i]);
-        let (first, second) = (x[len + i], x[2 * len + i]);
+        let first = x[len + i];
         y[i] = value;
         y[len + i] = slope * first;
-        y[2 * len + i] = bend * first * first + slope * second;
+        if planes > 2 {
+            y[2 * len + i] = bend * first * first + slope * x[2 * len + i];
+        }
     });
 }
 
@@ -248,7 +250,7 @@ impl<T: Real> Rule<T> for Pointwise {
     ) -> (Tensor<T>, Saved<T>) {
         let mut y = ws.like(x[0], shape);
         if y.is_jet() {
-            on_isa!(ws.isa, jet::<T>(*self, &x[0].data, &mut y.data));
+            on_isa!(ws.isa, jet::<T>(*self, x[0].planes(), &x[0].data, &mut y.data));
         } else {
             on_isa!(ws.isa, apply::<T>(*self, &x[0].data, &mut y.data));
         }

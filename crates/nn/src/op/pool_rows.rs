@@ -75,11 +75,15 @@ impl<T: Real> Rule<T> for PoolRows {
             let over = |a: T, s: T| if s > T::ZERO { a / s } else { T::ZERO };
             // s² = v: s′ = v′/2s with v′/2 = cov(x, x′); s″ = (v″/2 − s′²)/s with v″/2 = cov(x′, x′) + cov(x, x″).
             if x[0].is_jet() {
-                let (half, square, cross) = (covariance(0, 1), covariance(1, 1), covariance(0, 2));
+                let half = covariance(0, 1);
                 for i in 0..shape.c {
-                    let deviation = y.plane(0)[i];
-                    let first = over(half[i], deviation);
-                    y.plane_mut(1)[i] = first;
+                    y.plane_mut(1)[i] = over(half[i], y.plane(0)[i]);
+                }
+            }
+            if x[0].is_jet() && planes > 2 {
+                let (square, cross) = (covariance(1, 1), covariance(0, 2));
+                for i in 0..shape.c {
+                    let (deviation, first) = (y.plane(0)[i], y.plane(1)[i]);
                     y.plane_mut(2)[i] = over(square[i] + cross[i] - first * first, deviation);
                 }
             }

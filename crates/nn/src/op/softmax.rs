@@ -39,9 +39,10 @@ impl<T: Real> Rule<T> for Softmax {
         let rows = if x[0].is_jet() { shape.rows() } else { y.data.len() / shape.c };
         let (s0, rest) = wide.split_at_mut(rows * row_len(shape.c));
         on_vector!(ws.isa, softmax::<T>(shape.c, s0));
-        if !rest.is_empty() {
-            let (s1, s2) = rest.split_at_mut(s0.len());
-            on_vector!(ws.isa, softmax_jet::<T>(shape.c, s0, s1, s2));
+        match rest.split_at_mut_checked(s0.len()) {
+            Some((s1, [])) => on_vector!(ws.isa, softmax_back::<T>(shape.c, s0, s1)),
+            Some((s1, s2)) => on_vector!(ws.isa, softmax_jet::<T>(shape.c, s0, s1, s2)),
+            None => {}
         }
         gather(&wide, shape.c, &mut y.data);
         ws.pool.give(wide);
