@@ -173,13 +173,12 @@ impl Measurer<'_> {
         features: &[Vec<&[f32]>],
         outputs: &[usize],
     ) -> Result<Vec<Vec<(f64, f64)>>> {
-        let mut all: Vec<Vec<(f64, f64)>> = images.iter().map(|_| Vec::new()).collect();
+        let mut by_output = Vec::with_capacity(outputs.len());
         for (i, &output) in outputs.iter().enumerate() {
             let features: Vec<&[f32]> = features.iter().map(|of_one| of_one[i]).collect();
-            let found = self.vulnerability(images, &features, output)?;
-            all.iter_mut().zip(found).for_each(|(all, v)| all.push(v));
+            by_output.push(self.vulnerability(images, &features, output)?);
         }
-        Ok(all)
+        Ok(by_image(images.len(), by_output))
     }
 }
 
